@@ -1,0 +1,1 @@
+"""The streaming pass that gives every planned activation its range."""

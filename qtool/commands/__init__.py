@@ -1,0 +1,1 @@
+"""One file per command: load the config, call five to ten steps, write artifacts."""

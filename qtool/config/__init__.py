@@ -1,0 +1,1 @@
+"""The experiment's configuration: sections as frozen pydantic models, YAML with line numbers."""

@@ -1,0 +1,54 @@
+"""The ``model:`` section: which FP32 model, and how its output becomes a score."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from qtool.config.section import ConfigPath, Section
+
+Output = Literal["logit", "probability"]
+
+
+class OnnxModel(Section):
+    """An FP32 ``.onnx`` file."""
+
+    onnx: ConfigPath = Field(description="FP32 ONNX file")
+    output: Output = Field(
+        "logit", description="what the model returns: a logit (sigmoid/softmax gives the score)"
+    )
+
+
+class TorchModel(Section):
+    """A PyTorch module made by a function of the user."""
+
+    torch: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns the torch.nn.Module",
+    )
+    arguments: dict[str, Any] = Field({}, description="keyword arguments of that function")
+    pythonpath: ConfigPath | None = Field(
+        None, description="directory to import the module from (else: installed packages only)"
+    )
+    checkpoint: ConfigPath | None = Field(
+        None, description="state_dict saved by torch.save; loaded with weights_only=True"
+    )
+    output: Output = Field("logit", description="what the model returns")
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, dict):
+        named = [kind for kind in ("onnx", "torch") if kind in value]
+        return named[0] if len(named) == 1 else None
+    return "onnx" if isinstance(value, OnnxModel) else "torch"
+
+
+Model = Annotated[
+    Annotated[OnnxModel, Tag("onnx")] | Annotated[TorchModel, Tag("torch")],
+    Discriminator(
+        _kind,
+        custom_error_type="model_kind",
+        custom_error_message="expected exactly one of 'onnx' and 'torch'",
+    ),
+]

@@ -1,0 +1,1 @@
+"""Sources of rows, splits, tabular encoding, calibration samples."""

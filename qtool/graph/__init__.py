@@ -1,0 +1,1 @@
+"""The ONNX graph: load, prepare, plan, write."""

@@ -1,0 +1,1 @@
+"""Affine quantization arithmetic, histograms, observers: NumPy only."""

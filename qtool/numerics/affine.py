@@ -1,0 +1,142 @@
+"""Affine quantization: real number ↔ 8-bit code.
+
+    q = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)        x' = (q - zero_point) * scale
+
+The scale is float32 and zero is always exact (ONNX operators QuantizeLinear and DequantizeLinear,
+opset 13 and later). A ``QuantSpec`` says which codes there are, ``QuantParams`` adds the numbers; the four verbs
+compose: choose → quantize → dequantize, and fake_quantize does the last two.
+
+**Columns.** An activation with ``axis=1`` has one scale per column of a (rows, columns) tensor. ONNX Runtime's
+QuantizeLinear is slow with an axis, so the writer emits ``Mul(1/scale) → Add(zero_point) → QuantizeLinear(1, 0)``,
+and this module computes the same: multiplication by the float32 reciprocal, then addition, then
+rounding. The consumer's weight absorbs the scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Dtype = Literal["uint8", "int8"]
+Array = NDArray[np.float32]
+TINY = np.float32(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """Which codes a tensor may take.
+
+    Attributes:
+        dtype: storage type of the codes.
+        symmetric: the zero point is 0 and the codes are -qmax..qmax (int8 only).
+        axis: None for one scale per tensor, else the axis with one scale per index.
+        bits: codes use this many bits of the storage type (7 avoids int16 saturation on AVX2).
+    """
+
+    dtype: Dtype
+    symmetric: bool
+    axis: int | None = None
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.symmetric and self.dtype != "int8":
+            raise ValueError("a symmetric spec needs int8")
+
+    @property
+    def qmax(self) -> int:
+        """Largest code."""
+        return 2**self.bits - 1 if self.dtype == "uint8" else 2 ** (self.bits - 1) - 1
+
+    @property
+    def qmin(self) -> int:
+        """Smallest code; symmetric specs leave out -2^(bits-1)."""
+        if self.dtype == "uint8":
+            return 0
+        return -self.qmax if self.symmetric else -(2 ** (self.bits - 1))
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """A spec with its numbers: ``scale`` float32 and ``zero_point`` of the spec's dtype.
+
+    Both have shape () without an axis, (n,) with one.
+    """
+
+    spec: QuantSpec
+    scale: Array
+    zero_point: NDArray[np.integer]
+
+    def broadcast(self, values: NDArray[np.generic], ndim: int) -> NDArray[np.generic]:
+        """Returns per-axis ``values`` in a shape that broadcasts over an ``ndim`` tensor."""
+        if self.spec.axis is None:
+            return values
+        shape = [1] * ndim
+        shape[self.spec.axis] = -1
+        return values.reshape(shape)
+
+
+def choose_qparams(low: Array, high: Array, spec: QuantSpec) -> QuantParams:
+    """Returns the scale and zero point that cover [low, high], widened to contain zero.
+
+    A range of zero width (a tensor that is always zero) gets scale 1.
+
+    Args:
+        low: smallest real value; shape () or (n,), finite.
+        high: largest real value; the same shape.
+        spec: the codes.
+
+    Raises:
+        ValueError: a bound is NaN or infinite, or low > high.
+
+    Source: the affine mapping of Jacob et al. 2018, arXiv 1712.05877, equation 1.
+    """
+    low64 = np.minimum(np.asarray(low, np.float64), 0.0)
+    high64 = np.maximum(np.asarray(high, np.float64), 0.0)
+    if not (np.isfinite(low64).all() and np.isfinite(high64).all()) or (low > high).any():
+        raise ValueError(f"not a finite range: [{low}, {high}]")
+    if spec.symmetric:
+        scale = np.maximum(-low64, high64) / spec.qmax
+    else:
+        scale = (high64 - low64) / (spec.qmax - spec.qmin)
+    # A width below float32's normal numbers would make the reciprocal infinite.
+    scale32 = np.where(scale < 4 * TINY, np.float32(1), scale).astype(np.float32)
+    if spec.symmetric:
+        zero_point = np.zeros(scale32.shape, spec.dtype)
+    else:
+        exact = spec.qmin - low64 / scale32
+        zero_point = np.clip(np.rint(exact), spec.qmin, spec.qmax).astype(spec.dtype)
+    return QuantParams(spec, scale32, zero_point)
+
+
+def weight_qparams(weight: Array, spec: QuantSpec) -> QuantParams:
+    """Returns min-max parameters for a constant tensor."""
+    axes = None if spec.axis is None else tuple(a for a in range(weight.ndim) if a != spec.axis)
+    return choose_qparams(weight.min(axis=axes), weight.max(axis=axes), spec)
+
+
+def quantize(x: Array, params: QuantParams) -> NDArray[np.integer]:
+    """Returns the codes of ``x``: division by the scale, round half to even, clamp."""
+    scale = params.broadcast(params.scale, x.ndim)
+    codes = np.rint(x / scale) + params.broadcast(params.zero_point, x.ndim).astype(np.float32)
+    return np.clip(codes, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype)
+
+
+def quantize_columns(x: Array, params: QuantParams) -> NDArray[np.integer]:
+    """Returns the codes of a (rows, columns) activation as the Mul → Add → QuantizeLinear form does."""
+    scaled = x * (np.float32(1) / params.scale) + params.zero_point.astype(np.float32)
+    return np.clip(np.rint(scaled), params.spec.qmin, params.spec.qmax).astype(params.spec.dtype)
+
+
+def dequantize(codes: NDArray[np.integer], params: QuantParams) -> Array:
+    """Returns the real numbers that ``codes`` stand for, float32."""
+    zero_point = params.broadcast(params.zero_point, codes.ndim).astype(np.int32)
+    centred = (codes.astype(np.int32) - zero_point).astype(np.float32)
+    return np.asarray(centred * params.broadcast(params.scale, codes.ndim), np.float32)
+
+
+def fake_quantize(x: Array, params: QuantParams) -> Array:
+    """Returns ``x`` moved to the nearest representable numbers."""
+    return dequantize(quantize(x, params), params)

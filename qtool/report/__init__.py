@@ -1,0 +1,1 @@
+"""Result objects in, text out: JSON, Markdown, JUnit, HTML."""

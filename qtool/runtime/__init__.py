@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions, kernels, CPU features, latency."""

@@ -88,11 +88,11 @@ Split = Annotated[HashSplit | TimeSplit, Field(discriminator="by")]
 
 
 def _source_kind(value: object) -> str:
-    return "generator" if isinstance(value, dict | GeneratorSource) else "files"
+    return "generated rows" if isinstance(value, dict | GeneratorSource) else "files on disk"
 
 
 Source = Annotated[
-    Annotated[ConfigPath, Tag("files")] | Annotated[GeneratorSource, Tag("generator")],
+    Annotated[ConfigPath, Tag("files on disk")] | Annotated[GeneratorSource, Tag("generated rows")],
     Discriminator(_source_kind),
 ]
 

@@ -40,12 +40,12 @@ class TorchModel(Section):
 def _kind(value: object) -> str | None:
     if isinstance(value, dict):
         named = [kind for kind in ("onnx", "torch") if kind in value]
-        return named[0] if len(named) == 1 else None
-    return "onnx" if isinstance(value, OnnxModel) else "torch"
+        return f"{named[0]} model" if len(named) == 1 else None
+    return "onnx model" if isinstance(value, OnnxModel) else "torch model"
 
 
 Model = Annotated[
-    Annotated[OnnxModel, Tag("onnx")] | Annotated[TorchModel, Tag("torch")],
+    Annotated[OnnxModel, Tag("onnx model")] | Annotated[TorchModel, Tag("torch model")],
     Discriminator(
         _kind,
         custom_error_type="model_kind",

@@ -1,0 +1,80 @@
+"""Calibration: one streaming pass of the FP32 graph, one mergeable histogram per planned activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from qtool.errors import DataError
+from qtool.graph.model_file import model_bytes, model_from_bytes
+from qtool.graph.parameters import Range
+from qtool.graph.plan import Plan
+from qtool.numerics.histogram import Histogram, merge
+from qtool.numerics.observers import Observe
+from qtool.progress import Progress
+from qtool.runtime.sessions import Session
+
+Inputs = Mapping[str, NDArray[Any]]
+
+
+def observe(
+    model: ir.Model, plan: Plan, batches: Iterable[Inputs], total_rows: int, progress: Progress
+) -> dict[str, Histogram]:
+    """Returns the statistics of every planned activation over ``batches``.
+
+    Only the planned activations are fetched; nothing is kept but their histograms.
+
+    Raises:
+        DataError: an activation is NaN or infinite; names tensor, batch and row.
+    """
+    session = Session(model_bytes(with_outputs(model, list(plan.activations))), "calibration")
+    histograms: dict[str, Histogram] = {}
+    first_row = 0
+    with progress.task("calibrate", total=total_rows) as task:
+        for number, batch in enumerate(batches):
+            values = {**batch, **session.run(batch)}
+            rows = len(next(iter(batch.values())))
+            for name, spec in plan.activations.items():
+                value = values[name]
+                _check_finite(name, value, number, first_row)
+                seen = Histogram.of(value, columns=spec.axis == 1)
+                histograms[name] = merge(histograms[name], seen) if name in histograms else seen
+            first_row += rows
+            task.advance(rows)
+    return histograms
+
+
+def ranges(plan: Plan, histograms: Mapping[str, Histogram], observer: Observe) -> dict[str, Range]:
+    """Returns the range of every planned activation."""
+    found = {}
+    for name, spec in plan.activations.items():
+        low, high = observer(histograms[name], spec)
+        found[name] = Range(low, high, histograms[name].mean_square())
+    return found
+
+
+def with_outputs(model: ir.Model, names: list[str]) -> ir.Model:
+    """Returns a copy of ``model`` that also outputs the inner values ``names``."""
+    copy = model_from_bytes(model_bytes(model))
+    present = {str(value.name) for value in (*copy.graph.inputs, *copy.graph.outputs)}
+    for node in copy.graph:
+        for value in node.outputs:
+            if value.name in names and value.name not in present:
+                copy.graph.outputs.append(value)
+    return copy
+
+
+def _check_finite(name: str, value: NDArray[Any], batch: int, first_row: int) -> None:
+    if np.isfinite(value).all():
+        return
+    row = int(np.argwhere(~np.isfinite(value))[0][0])
+    raise DataError(
+        f"calibration, tensor '{name}', batch {batch}, row {first_row + row}",
+        "NaN or infinity",
+        "finite activations",
+        "Check the row's input columns and the model's arithmetic on them.",
+    )

@@ -1,0 +1,195 @@
+"""Makes the plan for a prepared graph: the rules of ``graph.plan`` applied to every node."""
+
+from __future__ import annotations
+
+import fnmatch
+
+import numpy as np
+import onnx_ir as ir
+
+from qtool.config.quantization import DynamicQuantization, LayerRule, StaticQuantization
+from qtool.errors import ConfigError
+from qtool.graph.model_file import constant
+from qtool.graph.plan import NodePlan, Plan, WeightPlan
+from qtool.graph.prepare.gemm import is_dense
+from qtool.graph.targets import Target
+from qtool.numerics.affine import QuantSpec
+
+MIXES_COLUMNS = frozenset({"Gemm", "MatMul", "Conv", "LSTM", "GRU", "RNN", "Einsum", "Attention"})
+"""After one of these the columns of a table have lost their separate units."""
+
+STORAGE = QuantSpec("int8", symmetric=True, axis=1)
+
+
+def make_plan(
+    model: ir.Model,
+    model_sha256: str,
+    section: StaticQuantization | DynamicQuantization,
+    target: Target,
+) -> Plan:
+    """Returns the plan for the prepared ``model``.
+
+    Raises:
+        ConfigError: a layer rule matches no node.
+    """
+    ruled_out = _apply_rules(model, section.layers)
+    treatments = {str(node.name): _treat(node, section, ruled_out) for node in model.graph}
+    dense = [node for node in model.graph if treatments[str(node.name)].treatment == section.method]
+
+    activations: dict[str, QuantSpec] = {}
+    if section.method == "static":
+        wanted = {_name(node.inputs[0]): node.inputs[0] for node in dense}
+        columns = tabular_values(model)
+        for name, value in wanted.items():
+            column_wise = name in columns and _only_feeds(value, dense)
+            activations[name] = target.activation(columns=column_wise)
+
+    weights, biases = {}, {}
+    for node in dense:
+        activation, weight, bias = (_name(value) for value in node.inputs)
+        folds = activation if _is_column_wise(activations, activation) else None
+        axis = 1 if section.per_channel else None
+        weights[weight] = WeightPlan(target.weight(axis=axis), folds)
+        biases[bias] = (activation, weight)
+    for node in model.graph:
+        if treatments[str(node.name)].treatment == "storage":
+            absorbed = absorbing_input(node, activations)
+            if absorbed is None:
+                weights[_name(node.inputs[0])] = WeightPlan(STORAGE)
+            else:
+                reason = f"8-bit codes in the column scales of {absorbed}"
+                treatments[str(node.name)] = NodePlan(
+                    str(node.name), node.op_type, "storage", reason
+                )
+    return Plan(
+        method=section.method,
+        target=target.name,
+        model_sha256=model_sha256,
+        nodes=tuple(treatments.values()),
+        activations=activations,
+        weights=weights,
+        biases=biases if section.method == "static" else {},
+    )
+
+
+def tabular_values(model: ir.Model) -> set[str]:
+    """Names of the float32 values of shape (rows, columns) that no layer has mixed yet."""
+    mixed: set[ir.Value] = set()
+    tabular: set[str] = set()
+    for value in model.graph.inputs:
+        if _is_table(value):
+            tabular.add(_name(value))
+    for node in model.graph:
+        if node.op_type in MIXES_COLUMNS or any(value in mixed for value in node.inputs):
+            mixed.update(node.outputs)
+            continue
+        tabular.update(_name(value) for value in node.outputs if _is_table(value))
+    return tabular
+
+
+def absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | None:
+    """Returns the column-wise activation that the table read by the Gather ``node`` is a part of.
+
+    Its Gather feeds one Concat along axis 1 and nothing else, row by row, and the table has no other reader.
+    """
+    table, output = node.inputs[0], node.outputs[0]
+    uses = list(output.uses())
+    if table is None or len(table.uses()) != 1 or len(uses) != 1 or output.is_graph_output():
+        return None
+    concat = uses[0].node
+    if concat.op_type != "Concat" or concat.attributes.get_int("axis", 0) not in (1, -1):
+        return None
+    if not all(part is not None and _is_table(part) for part in concat.inputs):
+        return None
+    name = _name(concat.outputs[0])
+    return name if _is_column_wise(activations, name) else None
+
+
+def column_count(value: ir.Value) -> int:
+    """Returns the number of columns of a value of shape (rows, columns)."""
+    assert value.shape is not None
+    count = value.shape[1]
+    assert isinstance(count, int)
+    return count
+
+
+def _treat(
+    node: ir.Node, section: StaticQuantization | DynamicQuantization, ruled_out: dict[str, str]
+) -> NodePlan:
+    name = str(node.name)
+
+    def treated(treatment: str, reason: str) -> NodePlan:
+        return NodePlan(name, node.op_type, treatment, reason)  # type: ignore[arg-type]
+
+    if name in ruled_out:
+        return treated("float", ruled_out[name])
+    if node.domain not in ("", "ai.onnx"):
+        return treated("float", f"operator of domain {node.domain}: no INT8 form is known")
+    if node.op_type == "Gemm":
+        if not is_dense(node):
+            return treated("float", "weight is not a constant float32 matrix")
+        x = node.inputs[0]
+        if x is None or x.dtype != ir.DataType.FLOAT:
+            return treated("float", "input is not float32")
+        if section.method == "static":
+            return treated("static", "integer GEMM with calibrated ranges")
+        return treated("dynamic", "integer GEMM, activation range from each batch")
+    if node.op_type == "Gather" and _is_embedding(node):
+        return treated("storage", "int8 table, dequantized after the lookup")
+    if node.op_type == "Relu" and _follows_dense(node):
+        return treated("float", "folded into the requantization of the GEMM where its output is INT8")
+    return treated("float", f"{node.op_type} has no faster INT8 form here")
+
+
+def _is_embedding(node: ir.Node) -> bool:
+    table = constant(node.inputs[0])
+    if table is None or table.dtype != np.float32 or table.ndim != 2:
+        return False
+    return node.attributes.get_int("axis", 0) == 0
+
+
+def _follows_dense(node: ir.Node) -> bool:
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return producer is not None and is_dense(producer)
+
+
+def _apply_rules(model: ir.Model, rules: list[LayerRule]) -> dict[str, str]:
+    ruled_out: dict[str, str] = {}
+    for rule in rules:
+        matched = [
+            str(node.name)
+            for node in model.graph
+            if fnmatch.fnmatchcase(str(node.name), rule.match)
+            or fnmatch.fnmatchcase(node.op_type, rule.match)
+        ]
+        if not matched:
+            known = ", ".join(sorted(str(n.name) for n in model.graph if is_dense(n)))
+            raise ConfigError(
+                "quantization.layers",
+                f"'{rule.match}' matches no node",
+                "a glob on a node name or an operator type",
+                f"The dense layers are: {known or 'none'}.",
+            )
+        ruled_out.update(dict.fromkeys(matched, f"rule '{rule.match}'"))
+    return ruled_out
+
+
+def _only_feeds(value: ir.Value | None, dense: list[ir.Node]) -> bool:
+    if value is None or value.is_graph_output():
+        return False
+    return all(use.node in dense for use in value.uses())
+
+
+def _is_table(value: ir.Value) -> bool:
+    if value.dtype != ir.DataType.FLOAT or value.shape is None or len(value.shape) != 2:
+        return False
+    return isinstance(value.shape[1], int)
+
+
+def _is_column_wise(activations: dict[str, QuantSpec], name: str) -> bool:
+    return name in activations and activations[name].axis == 1
+
+
+def _name(value: ir.Value | None) -> str:
+    assert value is not None
+    return str(value.name)

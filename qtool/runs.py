@@ -1,0 +1,207 @@
+"""The run directory: one folder per stage, keyed by the content of everything that went into it.
+
+``runs/NAME/STAGE/`` holds the files of a finished stage and ``stage.json`` with its key and the sha256 of each file. A stage whose key
+is unchanged is skipped after its files were checked; a file that was changed by hand is refused, not used. Work in progress lives in
+``runs/NAME/.partial/STAGE-KEY/`` and is renamed into place when it is complete and on disk, so a killed run leaves the last good state, and
+a stage that keeps checkpoints goes on from them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qtool.errors import OutputError, QtoolError, StaleArtifactError, UsageError
+
+RECORD = "stage.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    Attributes:
+        directory: where the stages lie.
+        force: make the stages again that were asked for, even when they are current.
+        tell: receives one line for people when a stage is skipped or resumed.
+    """
+
+    directory: Path
+    force: bool
+    tell: Callable[[str], None]
+
+    def stage(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        make: Callable[[Path], None],
+        *,
+        resumable: bool = False,
+        force: bool = False,
+    ) -> Path:
+        """Returns the folder of the finished stage ``name``, made by ``make`` unless it is current.
+
+        Args:
+            name: stage and folder name.
+            inputs: everything the result depends on, as plain values; paths appear as digests of their content.
+            make: writes the files of the stage into the folder it is given.
+            resumable: keep the partial folder when ``make`` fails or is interrupted.
+            force: make it even if it is current.
+
+        Raises:
+            StaleArtifactError: a file of the stage was changed after it was made.
+            OutputError: the operating system refuses to write.
+        """
+        key = digest(inputs)
+        folder = self.directory / name
+        partial = self.directory / ".partial" / f"{name}-{key[:16]}"
+        if not force and _is_current(folder, key):
+            self.tell(f"{name}: current")
+            return folder
+        if force:
+            shutil.rmtree(partial, ignore_errors=True)
+        with _os_errors_explained(folder):
+            if not (partial / RECORD).is_file():  # else killed between the record and the rename
+                self._fill(name, key, partial, make, resumable=resumable)
+            self._move_into_place(partial, folder)
+        return folder
+
+    def _fill(
+        self, name: str, key: str, partial: Path, make: Callable[[Path], None], *, resumable: bool
+    ) -> None:
+        if partial.is_dir() and resumable:
+            self.tell(f"{name}: resuming")
+        elif partial.is_dir():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            make(partial)
+            outputs = {file.name: sha256_of(file) for file in sorted(partial.iterdir())}
+            write_text(partial / RECORD, json.dumps({"key": key, "outputs": outputs}, indent=2) + "\n")
+        except BaseException:
+            if not resumable:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _move_into_place(self, partial: Path, folder: Path) -> None:
+        retired = partial.with_name(f"{partial.name}.old")
+        shutil.rmtree(retired, ignore_errors=True)
+        if folder.exists():
+            folder.rename(retired)
+        partial.rename(folder)
+        _sync_directory(folder.parent)
+        shutil.rmtree(partial.parent, ignore_errors=True)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps other qtool processes out of a run directory.
+
+    Raises:
+        UsageError: another process is working in it.
+        OutputError: the directory cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    with _os_errors_explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                str(directory), "another qtool is working here", "one at a time", "Use another --run-dir."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def digest(inputs: Mapping[str, Any]) -> str:
+    """Returns the sha256 of plain values in canonical JSON."""
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file so that it is on disk when this returns, and never half-written under its name."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _os_errors_explained(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_bytes`` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def _is_current(folder: Path, key: str) -> bool:
+    record = folder / RECORD
+    if not record.is_file():
+        return False
+    try:
+        stored = json.loads(record.read_text(encoding="utf-8"))
+        outputs, stored_key = stored["outputs"], stored["key"]
+    except (ValueError, KeyError, TypeError):
+        raise _changed(record, "not a stage record") from None
+    if stored_key != key:
+        return False
+    for name, expected in outputs.items():
+        file = folder / name
+        if not file.is_file():
+            raise _changed(file, "missing")
+        if sha256_of(file) != expected:
+            raise _changed(file, "changed after it was made")
+    return True
+
+
+def _changed(file: Path, found: str) -> StaleArtifactError:
+    return StaleArtifactError(
+        str(file), found, "the file as the stage wrote it", "Make it again with --force."
+    )
+
+
+@contextmanager
+def _os_errors_explained(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except QtoolError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        action = "Free space or choose another --run-dir." if full else "Choose another --run-dir."
+        raise OutputError(
+            str(error.filename or where), error.strerror or str(error), "a writable place", action
+        ) from error
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "posix":  # Windows cannot open a directory
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,110 @@
+"""ONNX Runtime sessions: opened with qtool's error messages, run on named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from qtool.errors import ModelError
+
+Arrays = dict[str, NDArray[Any]]
+FATAL_ONLY = 4
+"""ORT log severity: what fails is raised as an exception anyway."""
+
+
+class Session:
+    """One loaded model on the CPU."""
+
+    def __init__(
+        self,
+        model: bytes,
+        where: str,
+        *,
+        threads: int = 1,
+        optimized_to: Path | None = None,
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            model: serialized ONNX model.
+            where: what to call it in messages.
+            threads: intra-op threads.
+            optimized_to: file that receives the graph as the runtime optimised it.
+
+        Raises:
+            ModelError: the runtime refuses the model.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = FATAL_ONLY
+        if optimized_to is not None:
+            options.optimized_model_filepath = str(optimized_to)
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ORT raises a family of pybind exceptions without a common base
+            raise ModelError(
+                where, f"ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)})"
+            ) from error
+        self.where = where
+        self.output_names = [output.name for output in self._session.get_outputs()]
+        self.input_names = [value.name for value in self._session.get_inputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
+        """Returns the named outputs (all by default) for one batch.
+
+        Raises:
+            ModelError: the runtime fails on this batch, for example on a code beyond an embedding table.
+        """
+        names = list(outputs) if outputs is not None else self.output_names
+        feeds = {name: inputs[name] for name in self.input_names}
+        try:
+            return dict(zip(names, self._session.run(names, feeds), strict=True))
+        except Exception as error:
+            raise ModelError(self.where, f"cannot run on this data ({_first_line(error)})") from error
+
+    def call(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Runs once and drops the result: the bare call that latency is measured on."""
+        self._session.run(None, inputs)
+
+
+def to_scores(outputs: NDArray[Any], kind: str, where: str) -> NDArray[np.float32]:
+    """Returns one probability per row from the model's first output.
+
+    Args:
+        outputs: float of shape (rows,), (rows, 1) or (rows, 2); two columns are the negative and the positive class.
+        kind: ``logit`` or ``probability``.
+        where: the model, for messages.
+
+    Raises:
+        ModelError: wrong shape, NaN, or probabilities outside [0, 1].
+    """
+    if outputs.ndim > 2 or (outputs.ndim == 2 and outputs.shape[1] not in (1, 2)):
+        raise ModelError(
+            where, f"output of shape {outputs.shape}", "(rows,), (rows, 1) or (rows, 2) scores"
+        )
+    two = outputs.ndim == 2 and outputs.shape[1] == 2
+    if kind == "probability":
+        scores = outputs[:, 1] if two else outputs.reshape(-1)
+    else:
+        logit = (outputs[:, 1] - outputs[:, 0]) if two else outputs.reshape(-1)
+        scores = 1 / (1 + np.exp(-logit.astype(np.float64)))
+    if np.isnan(scores).any():
+        raise ModelError(where, "the output contains NaN", "finite scores", "Check the model.")
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise ModelError(
+            where,
+            f"probabilities from {scores.min():.4g} to {scores.max():.4g}",
+            "values in [0, 1]",
+            "Set model.output: logit if the model returns logits.",
+        )
+    return np.asarray(scores, np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -9,7 +9,6 @@ Exit codes: 0 ok, 1 a gate said no, 2 usage, 3 config, 4 model, 5 data, 6 stale 
 
 from __future__ import annotations
 
-GATE_FAILED = 1
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
 
@@ -24,6 +23,12 @@ class QtoolError(Exception):
         text = f"{where}: {found}"
         text += f"; expected {expected}." if expected else "."
         super().__init__(f"{text} {action}".rstrip())
+
+
+class GateFailedError(QtoolError):
+    """The model did not pass the gates of its config."""
+
+    exit_code = 1
 
 
 class UsageError(QtoolError):

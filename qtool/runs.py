@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Run:
     directory: Path
     force: bool
     tell: Callable[[str], None]
+    _finished: dict[str, Path] = field(default_factory=dict)
 
     def stage(
         self,
@@ -61,18 +62,22 @@ class Run:
             OutputError: the operating system refuses to write.
         """
         key = digest(inputs)
+        if f"{name}-{key}" in self._finished:
+            return self._finished[f"{name}-{key}"]
         folder = self.directory / name
         partial = self.directory / ".partial" / f"{name}-{key[:16]}"
         if not force and _is_current(folder, key):
             self.tell(f"{name}: current")
-            return folder
+            return self._finished.setdefault(f"{name}-{key}", folder)
         if force:
             shutil.rmtree(partial, ignore_errors=True)
         with _os_errors_explained(folder):
             if not (partial / RECORD).is_file():  # else killed between the record and the rename
                 self._fill(name, key, partial, make, resumable=resumable)
-            self._move_into_place(partial, folder)
-        return folder
+            _move_into_place(partial, folder)
+            for stale in partial.parent.glob(f"{name}-*"):
+                shutil.rmtree(stale)
+        return self._finished.setdefault(f"{name}-{key}", folder)
 
     def _fill(
         self, name: str, key: str, partial: Path, make: Callable[[Path], None], *, resumable: bool
@@ -91,14 +96,11 @@ class Run:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
 
-    def _move_into_place(self, partial: Path, folder: Path) -> None:
-        retired = partial.with_name(f"{partial.name}.old")
-        shutil.rmtree(retired, ignore_errors=True)
-        if folder.exists():
-            folder.rename(retired)
-        partial.rename(folder)
-        _sync_directory(folder.parent)
-        shutil.rmtree(partial.parent, ignore_errors=True)
+
+def content(folder: Path) -> str:
+    """Returns the digest of what a finished stage holds: equal content, equal digest, whatever its key."""
+    outputs = json.loads((folder / RECORD).read_text(encoding="utf-8"))["outputs"]
+    return digest(outputs)
 
 
 @contextmanager
@@ -134,8 +136,11 @@ def digest(inputs: Mapping[str, Any]) -> str:
 
 def sha256_of(path: Path) -> str:
     """Returns the sha256 of a file, read in pieces."""
+    hashed = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(1 << 20):
+            hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -156,6 +161,15 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """``write_bytes`` in UTF-8."""
     write_bytes(path, text.encode())
+
+
+def _move_into_place(partial: Path, folder: Path) -> None:
+    retired = partial.with_name(f"{partial.name}.old")
+    shutil.rmtree(retired, ignore_errors=True)
+    if folder.exists():
+        folder.rename(retired)
+    partial.rename(folder)
+    _sync_directory(folder.parent)
 
 
 def _is_current(folder: Path, key: str) -> bool:

@@ -10,7 +10,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qtool.errors import DataError
-from qtool.graph.model_file import model_bytes, model_from_bytes
+from qtool.graph.copy_outputs import with_outputs
+from qtool.graph.model_file import model_bytes
 from qtool.graph.parameters import Range
 from qtool.graph.plan import Plan
 from qtool.numerics.histogram import Histogram, merge
@@ -31,7 +32,7 @@ def observe(
     Raises:
         DataError: an activation is NaN or infinite; names tensor, batch and row.
     """
-    session = Session(model_bytes(with_outputs(model, list(plan.activations))), "calibration")
+    session = Session(model_bytes(with_outputs(model, plan.activations)), "calibration")
     histograms: dict[str, Histogram] = {}
     first_row = 0
     with progress.task("calibrate", total=total_rows) as task:
@@ -55,17 +56,6 @@ def ranges(plan: Plan, histograms: Mapping[str, Histogram], observer: Observe) -
         low, high = observer(histograms[name], spec)
         found[name] = Range(low, high, histograms[name].mean_square())
     return found
-
-
-def with_outputs(model: ir.Model, names: list[str]) -> ir.Model:
-    """Returns a copy of ``model`` that also outputs the inner values ``names``."""
-    copy = model_from_bytes(model_bytes(model))
-    present = {str(value.name) for value in (*copy.graph.inputs, *copy.graph.outputs)}
-    for node in copy.graph:
-        for value in node.outputs:
-            if value.name in names and value.name not in present:
-                copy.graph.outputs.append(value)
-    return copy
 
 
 def _check_finite(name: str, value: NDArray[Any], batch: int, first_row: int) -> None:

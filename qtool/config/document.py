@@ -47,6 +47,20 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
     return Document(_without_nulls(document.values), document.origins)
 
 
+def write_document(values: dict[str, Any]) -> str:
+    """Returns ``values`` as YAML text, keys in their order."""
+    return yaml.safe_dump(_without_types(values), sort_keys=False, allow_unicode=True)
+
+
+def _without_types(value: Any) -> Any:
+    """Turns located texts back into plain ones, which is all that the safe dumper takes."""
+    if isinstance(value, dict):
+        return {key: _without_types(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_types(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> Document:
     resolved = path.resolve()
     if resolved in seen:

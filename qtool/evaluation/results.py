@@ -105,9 +105,10 @@ class NodeCoverage:
 
 @dataclass(frozen=True)
 class Parity:
-    """The fake-quant torch graph against the INT8 model in ONNX Runtime, on the same rows.
+    """A simulation of the quantized arithmetic against the integer kernels of ONNX Runtime, on the same rows.
 
     Attributes:
+        simulation: what was simulated with: the fake-quant torch graph that QAT trained, or the Q/DQ graph in float32.
         codes: activation codes compared.
         equal_share: share of them that are equal.
         largest_code_difference: in quantization steps.
@@ -115,6 +116,7 @@ class Parity:
         rows: rows compared.
     """
 
+    simulation: str
     codes: int
     equal_share: float
     largest_code_difference: int

@@ -56,6 +56,11 @@ def write(
     return written
 
 
+def codes_name(activation: str) -> str:
+    """Returns the name of the value that holds the codes of a planned activation in the INT8 graph."""
+    return f"{activation}.q_output"
+
+
 class _Writer:
     """The graph under construction, with the few steps that all forms share."""
 
@@ -101,7 +106,7 @@ class _Writer:
             else:
                 codes.append(self._scaled_codes(part, part_params, f"{value.name}.{index}"))
         joined = ir.node("Concat", codes, {"axis": 1}, name=f"{value.name}.codes")
-        joined.outputs[0].name = f"{value.name}.q_output"
+        joined.outputs[0].name = codes_name(str(value.name))
         self.graph.insert_after(concat, joined)
         return joined.outputs[0]
 

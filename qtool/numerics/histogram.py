@@ -7,7 +7,7 @@ batch size, row order nor sharding can change a range that is derived from it.
 
 Error bound: e is the smallest exponent with max|x| < 2**(e + 10), so a bin is at most max|x| / 512 wide and any quantile or
 clipping point read from the histogram is within one such width of the exact one. Exact minimum, maximum, number of zeros and
-number of values are kept beside the bins. Dividing by a power of two is exact in floating point, so binning itself adds no error.
+number of values are kept beside the bins. Dividing by a power of two is exact in float64, so binning itself adds no error.
 
 Each statistic has a leading axis of ``columns``: 1 for a whole tensor, n for a tensor observed column by column.
 """
@@ -68,8 +68,9 @@ class Histogram:
             return Histogram.empty(table.shape[1])
         low, high = table.min(axis=0), table.max(axis=0)
         exponent = _exponent(np.maximum(-low, high))
-        width = np.exp2(exponent.astype(np.float32))
-        bins = np.floor(table / width).astype(np.int32) + HALF_BINS
+        width = np.exp2(exponent.astype(np.float64))
+        # In float64, because a float32 quotient may underflow to zero and move a negative value up a bin.
+        bins = np.floor(np.divide(table, width, dtype=np.float64)).astype(np.int32) + HALF_BINS
         width_all = table.shape[1]
         flat = bins + np.arange(width_all, dtype=np.int32) * (2 * HALF_BINS)
         counts = np.bincount(flat.ravel(), minlength=width_all * 2 * HALF_BINS)

@@ -7,6 +7,7 @@ import platform
 from dataclasses import dataclass
 
 import archspec.cpu
+from archspec.cpu.detect import detected_info
 
 from qtool.errors import UsageError
 
@@ -16,7 +17,7 @@ class Cpu:
     """This machine's CPU.
 
     Attributes:
-        name: model name as the operating system gives it, or the microarchitecture.
+        name: the vendor's name, or the microarchitecture where the system does not tell.
         architecture: ``x86_64``, ``aarch64`` …
         microarchitecture: archspec's name.
         features: the instruction sets that matter for INT8, present ones only.
@@ -37,11 +38,13 @@ RELEVANT = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16"
 
 def detect() -> Cpu:
     """Returns this machine's CPU."""
+    # host() has the features of the best known match; the raw ones include what a virtual machine adds.
+    present = detected_info().features
     host = archspec.cpu.host()
-    features = tuple(name for name in RELEVANT if name in host)
+    features = tuple(name for name in RELEVANT if name in present)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Cpu(
-        name=_model_name() or host.name,
+        name=archspec.cpu.brand_string() or host.name,
         architecture=platform.machine(),
         microarchitecture=host.name,
         features=features,
@@ -79,15 +82,4 @@ def _profile(features: tuple[str, ...]) -> str | None:
     # Every Apple CPU that runs Python 3.10 has dot products; archspec does not list them for macOS.
     if "asimddp" in features or (platform.system(), platform.machine()) == ("Darwin", "arm64"):
         return "arm_dotprod"
-    return None
-
-
-def _model_name() -> str | None:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:  # noqa: PTH123
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        return platform.processor() or None
     return None

@@ -26,6 +26,7 @@ class Session:
         where: str,
         *,
         threads: int = 1,
+        optimize: bool = True,
         optimized_to: Path | None = None,
     ) -> None:
         """Loads the model.
@@ -34,6 +35,7 @@ class Session:
             model: serialized ONNX model.
             where: what to call it in messages.
             threads: intra-op threads.
+            optimize: let the runtime fuse nodes; without, Q/DQ nodes are computed one by one in float32.
             optimized_to: file that receives the graph as the runtime optimised it.
 
         Raises:
@@ -43,6 +45,8 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL_ONLY
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if optimized_to is not None:
             options.optimized_model_filepath = str(optimized_to)
         try:

@@ -1,1 +1,1 @@
-"""FP32 training and quantization-aware training."""
+"""FP32 training of torch modules, quantization-aware fine-tuning, and resumable checkpoints."""

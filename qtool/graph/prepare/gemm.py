@@ -70,7 +70,7 @@ def _canonical(graph: ir.Graph, node: ir.Node) -> None:
     weight = np.ascontiguousarray(weight * np.float32(alpha), np.float32)
     bias = np.broadcast_to(bias.reshape(-1) * np.float32(beta), (weight.shape[1],))
     name = node.inputs[1].name if node.inputs[1] is not None else "weight"
-    bias_name = f"{name}.bias" if bias_value is None else str(bias_value.name)
+    bias_name = str(bias_value.name) if bias_value is not None else f"{str(name).removesuffix('.weight')}.bias"
     _own(graph, node, 1, weight, str(name))
     _own(graph, node, 2, np.ascontiguousarray(bias, np.float32), bias_name)
     for attribute in ("transA", "transB", "alpha", "beta"):

@@ -1,0 +1,33 @@
+# make demo: a fraud model becomes INT8, with a report. make test: all tests. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo test check configs bench clean
+
+demo: $(STAMP)
+	$(BIN)/qtool run configs/fraud_static.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python docs/update_help.py --check
+
+configs: $(STAMP)
+	for config in configs/*.yaml; do $(BIN)/qtool run $$config --quiet || exit 1; done
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/update_docs.py
+
+clean:
+	rm -rf $(VENV) runs
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(STAMP)

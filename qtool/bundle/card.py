@@ -1,0 +1,116 @@
+"""The model card: one Markdown page that says what the INT8 model is, what it was compared with, and what it needs.
+
+The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting", arXiv 1810.03993.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtool.evaluation.results import Evaluation
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One input or output of the deployed model, in words."""
+
+    name: str
+    dtype: str
+    shape: str
+    meaning: str
+
+
+def model_card(
+    evaluation: Evaluation,
+    inputs: Sequence[Interface],
+    outputs: Sequence[Interface],
+    rows: dict[str, int],
+    positives: dict[str, int],
+) -> str:
+    """Returns the card.
+
+    Args:
+        evaluation: what was measured.
+        inputs: how the model is fed.
+        outputs: what it returns.
+        rows: rows of each split.
+        positives: rows with label 1 of each split.
+    """
+    decisions = evaluation.decisions
+    how = "quantization-aware training" if evaluation.qat else "post-training quantization"
+    treatments = Counter(node.treatment for node in evaluation.coverage)
+    lines = [
+        f"# {evaluation.name}: INT8 model card",
+        "",
+        "## Model",
+        "",
+        f"An INT8 ONNX model for binary classification, made from an FP32 model by {how} (method "
+        f"{evaluation.method}). It runs in ONNX Runtime on the CPU.",
+        "",
+        *_table(("Input", "dtype", "shape", "meaning"), [_cells(item) for item in inputs]),
+        "",
+        *_table(("Output", "dtype", "shape", "meaning"), [_cells(item) for item in outputs]),
+        "",
+        "## Intended use",
+        "",
+        f"To take the place of its FP32 model at the operating threshold {decisions.threshold:.6g} "
+        f"({decisions.threshold_rule}), on rows like those below. Decisions on other data are not covered by this evidence.",
+        "",
+        "## Data",
+        "",
+        *_table(
+            ("Split", "rows", "positives"),
+            [(split, f"{count:,}", f"{positives[split]:,}") for split, count in rows.items()],
+        ),
+        "",
+        "## Evidence",
+        "",
+        *_table(
+            ("Metric", "FP32", "INT8", "change"),
+            [
+                (m.name, f"{m.fp32:.6f}", f"{m.int8:.6f}", f"{m.change:+.6f}")
+                for m in evaluation.metrics
+            ],
+        ),
+        "",
+        f"Decisions that changed: {decisions.to_flagged + decisions.to_passed} of {decisions.rows:,} "
+        f"({decisions.flip_share:.4%}; with 95 % confidence at most {decisions.flip_share_upper:.4%}).",
+        "",
+        *_latency(evaluation),
+        "",
+        "Nodes by treatment: "
+        + ", ".join(f"{count} {treatment}" for treatment, count in sorted(treatments.items()))
+        + ". Each one with its reason is in coverage.json.",
+        "",
+        "## Limits",
+        "",
+        *(f"* {note}" for note in evaluation.notes),
+        "* The evidence compares INT8 with FP32; it does not say that the FP32 model is fair or well specified.",
+        "",
+        "## Provenance",
+        "",
+        *_table(("What", "value"), list(evaluation.provenance.items())),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _latency(evaluation: Evaluation) -> list[str]:
+    if not evaluation.latency:
+        return ["Latency was not measured."]
+    rows = [
+        (str(r.batch_size), f"{r.speedup:.2f}", f"{r.speedup_low:.2f} to {r.speedup_high:.2f}")
+        for r in evaluation.latency
+    ]
+    return _table(("Batch size", "FP32 / INT8 latency", "95 % interval"), rows)
+
+
+def _cells(item: Interface) -> tuple[str, ...]:
+    return (f"`{item.name}`", item.dtype, item.shape, item.meaning)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

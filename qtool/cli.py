@@ -1,0 +1,277 @@
+"""The command line: flags, help, console text, exit codes. The only typer.
+
+stdout carries the result (text for people, ``--json`` for machines), stderr the progress. Every expected error becomes one
+message and its exit code here; anything else is a bug and ends with code 70 and a report to paste.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qtool import __version__
+from qtool.errors import INTERNAL_ERROR, INTERRUPTED, QtoolError
+from qtool.progress import SilentProgress, console_progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from qtool.commands.context import Context
+    from qtool.evaluation.results import Evaluation
+
+app = typer.Typer(
+    name="qtool",
+    help="FP32 model and finance data in, the fastest INT8 ONNX model with unchanged decisions out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+WIDTH = 120
+"""Columns of a table that is printed to a file or a pipe."""
+
+Config = Annotated[Path, typer.Argument(help="YAML config of the experiment.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; may be repeated."),
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(help="Where artifacts go. [default: runs/NAME]", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Redo this command even if it is current.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command("train-qat")
+def train_qat(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train FP32 if there is no checkpoint, then quantization-aware; write the INT8 model."""
+    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+        from qtool.commands.train_qat import train_qat
+
+        _print_folder(train_qat(context), as_json=as_json)
+
+
+@app.command()
+def calibrate(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Plan the quantization and observe the range of every planned activation."""
+    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+        from qtool.commands.calibrate import calibrate
+
+        _print_folder(calibrate(context), as_json=as_json)
+
+
+@app.command()
+def quantize(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Quantize after training (static or dynamic); write the INT8 model and its coverage."""
+    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+        from qtool.commands.quantize import quantize, read_coverage
+        from qtool.report.console import console_coverage
+
+        folder = quantize(context)
+        if not as_json:
+            _show(console_coverage(read_coverage(folder)))
+        _print_folder(folder, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare FP32 and INT8, measure latency, check the gates, write the report."""
+    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+        from qtool.commands.evaluate import evaluate
+
+        folder, evaluation = evaluate(context)
+        _print_evaluation(folder, evaluation, as_json=as_json)
+
+
+@app.command()
+def export(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write the deployable bundle: model, manifest, model card, evidence."""
+    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+        from qtool.commands.export import export
+
+        _print_folder(export(context), as_json=as_json)
+
+
+@app.command()
+def run(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole chain: train or calibrate, quantize, evaluate, export."""
+    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+        from qtool.commands.run import run
+
+        result = run(context)
+        _print_evaluation(result.evaluated, result.evaluation, as_json=as_json)
+
+
+@app.command()
+def init(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="FP32 ONNX model.")],
+    data: Annotated[Path, typer.Option(help="Parquet, CSV or NPZ file, glob or directory.")],
+    label: Annotated[
+        str | None, typer.Option(help="Label column; guessed when left out.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "config.yaml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented config for an ONNX model and a data file."""
+    from qtool.commands.init import init
+
+    init(model, data, label, output, force=force)
+    _print(f"{output}\nNext: qtool run {output}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show what this CPU and these versions can do."""
+    from qtool.commands.doctor import diagnose
+
+    report = diagnose()
+    _print(json.dumps(report, indent=2) if as_json else "\n".join(f"{k:<18}{v}" for k, v in report.items()))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    from qtool.config.load import schema
+
+    _print(json.dumps(schema(), indent=2))
+
+
+def _version(value: bool) -> None:
+    if value:
+        _print(f"qtool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Runs the command line; the one place where errors become text and exit codes."""
+    try:
+        app()
+    except QtoolError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was finished is kept; run the same command to go on\n")
+        sys.exit(INTERRUPTED)
+    except Exception:
+        sys.stderr.write(_bug_report())
+        sys.exit(INTERNAL_ERROR)
+
+
+@contextmanager
+def _opened(
+    config: Path, set_: list[str] | None, run_dir: Path | None, *, force: bool, quiet: bool
+) -> Iterator[Context]:
+    from qtool.commands.context import Options, opened
+
+    progress = SilentProgress() if quiet else console_progress()
+    tell: Callable[[str], Any] = (lambda line: None) if quiet else _say
+    with opened(config, Options(set_ or (), run_dir, force, progress, tell)) as context:
+        yield context
+
+
+def _print_folder(folder: Path, *, as_json: bool) -> None:
+    files = sorted(str(file) for file in folder.iterdir())
+    _print(json.dumps({"folder": str(folder), "files": files}, indent=2) if as_json else "\n".join(files))
+
+
+def _print_evaluation(folder: Path, evaluation: Evaluation, *, as_json: bool) -> None:
+    from qtool.commands.evaluate import REPORT
+
+    if as_json:
+        from qtool.report.json import to_json
+
+        _print(to_json(evaluation))
+    else:
+        from qtool.report.console import console_result
+
+        _show(console_result(evaluation))
+        _print(f"Report: {folder / REPORT}")
+    if not evaluation.passed:
+        raise typer.Exit(1)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _show(renderable: RenderableType) -> None:
+    from rich.console import Console
+
+    # A file or a pipe has no width; tables are then not wrapped.
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(width=width, soft_wrap=True).print(renderable)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _bug_report() -> str:
+    return (
+        f"{traceback.format_exc()}\n"
+        "This is a bug in qtool. Please report it with the text above and this line:\n"
+        f"qtool {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+    )

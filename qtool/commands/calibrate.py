@@ -1,0 +1,106 @@
+"""``qtool calibrate``: the plan, and the range of every activation that it quantizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from qtool.calibration.calibrate import Inputs, observe, ranges
+from qtool.commands.context import Context
+from qtool.commands.prepare import MODEL, data_stage, prepared_stage, sample_rows, versions
+from qtool.config.quantization import StaticQuantization
+from qtool.data.batch import Batch
+from qtool.errors import ConfigError
+from qtool.graph.model_file import read_model
+from qtool.graph.parameters import Range
+from qtool.graph.plan import Plan
+from qtool.graph.planner import make_plan
+from qtool.numerics.observers import observer
+from qtool.runs import content, sha256_of, write_text
+
+PLAN = "plan.json"
+RANGES = "ranges.json"
+BATCH_ROWS = 256
+"""Rows per calibration batch; results do not depend on it, memory does."""
+
+
+def plan_for(context: Context) -> Plan:
+    """Returns the plan of the prepared model for this config and target."""
+    model = prepared_stage(context) / MODEL
+    return make_plan(
+        read_model(model), sha256_of(model), context.experiment.quantization, context.target
+    )
+
+
+def calibrate(context: Context) -> Path:
+    """Observes the planned activations: folder with plan.json and ranges.json.
+
+    Raises:
+        ConfigError: the method is dynamic, which needs no calibration.
+    """
+    section = context.experiment.quantization
+    if not isinstance(section, StaticQuantization):
+        raise ConfigError(
+            "quantization.method",
+            "dynamic, whose ranges come from each batch at run time",
+            "static for calibrate",
+            "Use 'qtool quantize' directly.",
+        )
+    prepared = prepared_stage(context)
+    plan = plan_for(context)
+
+    def make(folder: Path) -> None:
+        sample = sample_rows(context, section.samples, section.minimum_class_share)
+        histograms = observe(
+            read_model(prepared / MODEL), plan, _pieces(sample), len(sample), context.progress
+        )
+        write_text(folder / PLAN, plan.to_json())
+        found = ranges(plan, histograms, observer(section.observer))
+        write_text(folder / RANGES, ranges_to_json(found, sample))
+
+    key = context.key(
+        model=content(prepared),
+        data=content(data_stage(context)),
+        plan=plan.to_json(),
+        section=section.model_dump(mode="json"),
+        versions=versions("onnxruntime", "numpy"),
+    )
+    return context.run.stage("calibrate", key, make, force=context.run.force)
+
+
+def ranges_to_json(found: dict[str, Range], sample: Batch) -> str:
+    """Returns the ranges as text, with what they were observed on; one line per activation."""
+    positives = int(sample.labels.sum())
+    lines = [f'  "samples": {len(sample)},', f'  "positives": {positives},', '  "ranges": {']
+    rows = [
+        f"    {json.dumps(name)}: "
+        + json.dumps(
+            {
+                "low": item.low.tolist(),
+                "high": item.high.tolist(),
+                "mean_square": item.mean_square.tolist(),
+            }
+        )
+        for name, item in found.items()
+    ]
+    return "{\n" + "\n".join(lines) + "\n" + ",\n".join(rows) + "\n  }\n}\n"
+
+
+def ranges_from_json(text: str) -> dict[str, Range]:
+    """Returns the ranges that ``ranges_to_json`` wrote."""
+    return {
+        name: Range(
+            np.array(item["low"], np.float32),
+            np.array(item["high"], np.float32),
+            np.array(item["mean_square"], np.float64),
+        )
+        for name, item in json.loads(text)["ranges"].items()
+    }
+
+
+def _pieces(sample: Batch) -> Iterator[Inputs]:
+    for start in range(0, len(sample), BATCH_ROWS):
+        yield {name: array[start : start + BATCH_ROWS] for name, array in sample.inputs.items()}

@@ -1,0 +1,226 @@
+"""``qtool evaluate``: FP32 against INT8 on the same rows, their latency, the gates, and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from qtool.commands.context import Context
+from qtool.commands.prepare import (
+    MODEL,
+    PARITY,
+    PARITY_ROWS,
+    data_stage,
+    dataset,
+    first_rows,
+    fp32_stage,
+    prepared_stage,
+    versions,
+)
+from qtool.commands.quantize import INT8_MODEL, PLAN, quantize, read_coverage
+from qtool.data.batch import Batch
+from qtool.data.split import SplitName
+from qtool.evaluation.coverage import not_fused
+from qtool.evaluation.decisions import decision_change, operating_threshold
+from qtool.evaluation.gates import check_gates
+from qtool.evaluation.metrics import compare
+from qtool.evaluation.parity import unfused_parity
+from qtool.evaluation.results import Evaluation, LatencyResult, NodeCoverage, Parity, Scores
+from qtool.evaluation.speed import measure_latency
+from qtool.graph.plan import Plan
+from qtool.report.html import to_html
+from qtool.report.json import accuracy_json, latency_json
+from qtool.report.junit import to_junit
+from qtool.report.markdown import to_markdown
+from qtool.runs import content, sha256_of, write_bytes, write_text
+from qtool.runtime.cpu import detect
+from qtool.runtime.sessions import Session, to_scores
+
+REPORT = "report.html"
+RESULT = "result.json"
+"""The whole ``Evaluation`` with every timed call, so that a current stage can be shown again."""
+
+_STORED = TypeAdapter(Evaluation)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that are compared, as files, and the plan of the INT8 one."""
+
+    original: Path
+    prepared: Path
+    int8: Path
+    plan: Plan
+    coverage: tuple[NodeCoverage, ...]
+    parity: Path
+
+
+def int8_stage(context: Context) -> Path:
+    """Returns the folder of the INT8 model that the config asks for: from QAT if it has ``train_qat``."""
+    if context.experiment.train_qat is None:
+        return quantize(context)
+    from qtool.commands.train_qat import train_qat
+
+    return train_qat(context)
+
+
+def evaluate(context: Context) -> tuple[Path, Evaluation]:
+    """Compares FP32 and INT8: the folder with all reports, and the result."""
+    folder = int8_stage(context)
+    models = Models(
+        original=fp32_stage(context) / MODEL,
+        prepared=prepared_stage(context) / MODEL,
+        int8=folder / INT8_MODEL,
+        plan=Plan.from_json((folder / PLAN).read_text(encoding="utf-8"), str(folder / PLAN)),
+        coverage=read_coverage(folder),
+        parity=folder / PARITY,
+    )
+
+    def make(target: Path) -> None:
+        scores = _scores(context, models, "evaluation")
+        evaluation = _evaluation(context, models, scores)
+        write_text(target / "evaluation.json", accuracy_json(evaluation))
+        write_text(target / "latency.json", latency_json(evaluation))
+        write_text(target / "report.md", to_markdown(evaluation))
+        write_text(target / "junit.xml", to_junit(evaluation))
+        write_text(target / REPORT, to_html(evaluation, scores))
+        write_bytes(target / RESULT, _STORED.dump_json(evaluation))
+
+    key = context.key(
+        name=context.experiment.name,
+        fp32=sha256_of(models.original),
+        int8=content(folder),
+        data=content(data_stage(context)),
+        section=context.experiment.evaluation.model_dump(mode="json"),
+        target=context.experiment.target.model_dump(mode="json"),
+        output=context.experiment.model.output,
+        cpu=detect().name,
+        versions=versions("onnxruntime", "scikit-learn", "scipy", "matplotlib"),
+    )
+    done = context.run.stage("evaluate", key, make, force=context.run.force)
+    return done, _STORED.validate_json((done / RESULT).read_bytes())
+
+
+def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
+    experiment, section = context.experiment, context.experiment.evaluation
+    calibration = _scores(context, models, "calibration")
+    threshold, rule = operating_threshold(
+        section.decision.threshold, calibration.labels, calibration.fp32
+    )
+    evaluation = Evaluation(
+        name=experiment.name,
+        method=models.plan.method,
+        qat=experiment.train_qat is not None,
+        positives=int(scores.labels.sum()),
+        metrics=compare(scores, section.metrics),
+        decisions=decision_change(scores, threshold, rule),
+        sizes_bytes={
+            "fp32": models.original.stat().st_size,
+            "int8": models.int8.stat().st_size,
+        },
+        coverage=models.coverage,
+        parity=_parity(context, models),
+        latency=_latency(context, models),
+        gates=(),
+        provenance=_provenance(context, models),
+        notes=_notes(context, models),
+    )
+    return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
+
+
+def _scores(context: Context, models: Models, split: SplitName) -> Scores:
+    """Scores of the prepared FP32 and the INT8 model, streamed over a split."""
+    fp32 = Session(models.prepared.read_bytes(), "the FP32 model")
+    int8 = Session(models.int8.read_bytes(), "the INT8 model")
+    kind, data = context.experiment.model.output, dataset(context)
+    pieces = []
+    with context.progress.task(f"score {split} rows", data.fitted.counts.rows[split]) as task:
+        for batch in data.batches(split, _batch_rows(context, models.plan)):
+            both = (_score(session, batch, kind) for session in (fp32, int8))
+            pieces.append((batch.rows, batch.labels, *both))
+            task.advance(len(batch))
+    rows, labels, fp32_scores, int8_scores = (
+        np.concatenate(column) for column in zip(*pieces, strict=True)
+    )
+    return Scores(rows, labels, fp32_scores, int8_scores)
+
+
+def _score(session: Session, batch: Batch, kind: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    outputs = session.run(batch.inputs)[session.output_names[0]]
+    return to_scores(outputs, kind, session.where).reshape(len(batch))
+
+
+def _batch_rows(context: Context, plan: Plan) -> int:
+    """A dynamic model's scores depend on the batch, so it is judged at the largest one that will be served."""
+    if plan.method == "dynamic":
+        return max(context.experiment.target.batch_sizes)
+    return 1024
+
+
+def _parity(context: Context, models: Models) -> Parity | None:
+    """QAT measured its own graph; a calibrated model is measured here; a dynamic one has no fixed codes."""
+    if models.parity.is_file():
+        return Parity(**json.loads(models.parity.read_text(encoding="utf-8")))
+    if models.plan.method == "dynamic" or not models.plan.activations:
+        return None
+    with context.progress.task("parity") as task:
+        batches = (batch.inputs for batch in first_rows(context, PARITY_ROWS))
+        parity = unfused_parity(models.int8.read_bytes(), models.plan, batches)
+        task.advance(status=f"{parity.equal_share:.4%} equal codes")
+    return parity
+
+
+def _latency(context: Context, models: Models) -> tuple[LatencyResult, ...]:
+    section, target = context.experiment.evaluation.latency, context.experiment.target
+    if not section.enabled:
+        return ()
+    rows = next(dataset(context).batches("evaluation", max(target.batch_sizes)))
+    fp32 = {"prepared": models.prepared.read_bytes(), "original": models.original.read_bytes()}
+    return measure_latency(
+        fp32,
+        models.int8.read_bytes(),
+        rows.inputs,
+        target.batch_sizes,
+        target.threads,
+        section,
+        context.progress,
+    )
+
+
+def _provenance(context: Context, models: Models) -> dict[str, str]:
+    cpu = detect()
+    installed = versions("qtool", "onnxruntime", "onnx", "onnx-ir", "numpy")
+    return {
+        "data": context.source.name,
+        "data sha256": context.data_sha256,
+        "FP32 model sha256": sha256_of(models.original),
+        "INT8 model sha256": sha256_of(models.int8),
+        "target": models.plan.target,
+        "CPU": f"{cpu.name} ({cpu.microarchitecture}; {', '.join(cpu.features)})",
+        "versions": ", ".join(f"{name} {version}" for name, version in installed.items()),
+        "seed": str(context.experiment.seed),
+    }
+
+
+def _notes(context: Context, models: Models) -> tuple[str, ...]:
+    notes = []
+    here = detect().target
+    if models.plan.target != here:
+        notes.append(
+            f"Written for {models.plan.target}, measured on {here or 'a CPU without a profile'}: "
+            "latency here says nothing about latency there."
+        )
+    if models.plan.method == "dynamic":
+        notes.append(
+            "Dynamic ranges come from each batch, so a row's score depends on the rows scored with it. "
+            f"Scores here are from batches of {_batch_rows(context, models.plan)}."
+        )
+    slow = not_fused(models.coverage)
+    if slow:
+        notes.append(f"Planned as INT8 but run as FP32 by this runtime: {', '.join(slow)}.")
+    return tuple(notes)

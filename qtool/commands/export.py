@@ -1,0 +1,153 @@
+"""``qtool export``: the bundle that is deployed and reviewed, of a model that passed its gates."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from qtool.bundle.card import Interface, model_card
+from qtool.bundle.manifest import Manifest
+from qtool.commands.calibrate import RANGES, calibrate
+from qtool.commands.context import Context
+from qtool.commands.evaluate import REPORT, evaluate, int8_stage
+from qtool.commands.prepare import (
+    ENCODER,
+    MODEL,
+    PARITY_ROWS,
+    data_stage,
+    dataset,
+    first_rows,
+    fp32_stage,
+    versions,
+)
+from qtool.commands.quantize import COVERAGE, INT8_MODEL, PLAN
+from qtool.config.document import write_document
+from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
+from qtool.errors import GateFailedError, ModelError
+from qtool.evaluation.results import Evaluation
+from qtool.graph.encoder_graph import with_encoder
+from qtool.graph.model_file import inputs_of, model_bytes, outputs_of, read_model
+from qtool.runs import content, digest, sha256_of, write_bytes, write_text
+from qtool.runtime.cpu import detect
+from qtool.runtime.sessions import Session
+
+MANIFEST = "manifest.json"
+CARD = "MODEL_CARD.md"
+EVIDENCE = ("evaluation.json", "latency.json", "report.md", "junit.xml", REPORT)
+
+
+def export(context: Context) -> Path:
+    """Writes the bundle: folder with model, encoder, plan, evidence, card and manifest.
+
+    Raises:
+        GateFailedError: the evaluation did not pass; nothing is bundled.
+    """
+    evaluated, evaluation = evaluate(context)
+    if not evaluation.passed:
+        failed = [gate.name for gate in evaluation.gates if not gate.passed]
+        raise GateFailedError(
+            "export", f"gates failed: {', '.join(failed)}", "a model that passes its gates"
+        )
+    quantized, data = int8_stage(context), data_stage(context)
+
+    def make(folder: Path) -> None:
+        encoder = dataset(context).fitted.encoder
+        model = read_model(quantized / INT8_MODEL)
+        if context.experiment.export.encoder == "graph":
+            combined = with_encoder(model, encoder)
+            _check_same_scores(context, model, combined)
+            model = combined
+        write_bytes(folder / INT8_MODEL, model_bytes(model))
+        files = [data / ENCODER, quantized / PLAN, quantized / COVERAGE]
+        if evaluation.method == "static":
+            files.append(calibrate(context) / RANGES)
+        for file in (*files, *(evaluated / name for name in EVIDENCE)):
+            write_bytes(folder / file.name, file.read_bytes())
+        write_text(folder / "config.yaml", write_document(context.written))
+        write_text(folder / CARD, _card(context, evaluation, model, encoder))
+        write_text(folder / MANIFEST, _manifest(context, evaluation, folder).to_json())
+
+    key = context.key(
+        int8=content(quantized),
+        evaluation=content(evaluated),
+        data=content(data),
+        config=write_document(context.written),
+        export=context.experiment.export.model_dump(mode="json"),
+    )
+    return context.run.stage("bundle", key, make, force=context.run.force)
+
+
+def _check_same_scores(context: Context, model: ir.Model, combined: ir.Model) -> None:
+    """Raw rows through the graph with the encoder inside must score as encoded rows through the model."""
+    inner, outer = (
+        Session(model_bytes(graph), where)
+        for graph, where in ((model, "the INT8 model"), (combined, "the model with its encoder"))
+    )
+    encoded = first_rows(context, PARITY_ROWS)
+    raw = dataset(context).raw_batches("evaluation", 1000)
+    for batch, raw_batch in zip(encoded, raw, strict=False):
+        rows = np.arange(len(batch))
+        expected = inner.run(batch.inputs)[inner.output_names[0]]
+        found = outer.run(raw_batch.take(rows).inputs)[outer.output_names[0]]
+        # Log may differ in the last bit between NumPy and the runtime, which can move one code by one step.
+        if not np.allclose(expected, found, rtol=1e-2, atol=1e-2):
+            gap = float(np.abs(expected - found).max())
+            raise ModelError(
+                "export.encoder: graph",
+                f"outputs differ by up to {gap:.3g} from the encoded rows",
+                "the same outputs",
+                "Use export.encoder: file and report this.",
+            )
+
+
+def _card(context: Context, evaluation: Evaluation, model: ir.Model, encoder: Encoder) -> str:
+    counts = dataset(context).fitted.counts
+    inputs = [
+        Interface(info.name, _dtype(info.dtype), _shape(info.shape), _meaning(info.name, encoder))
+        for info in inputs_of(model)
+    ]
+    kind = context.experiment.model.output
+    outputs = [
+        Interface(info.name, _dtype(info.dtype), _shape(info.shape), kind)
+        for info in outputs_of(model)[:1]
+    ]
+    return model_card(evaluation, inputs, outputs, dict(counts.rows), dict(counts.positives))
+
+
+def _manifest(context: Context, evaluation: Evaluation, folder: Path) -> Manifest:
+    return Manifest(
+        name=context.experiment.name,
+        inputs={
+            "data": context.data_sha256,
+            "fp32_model": sha256_of(fp32_stage(context) / MODEL),
+            "config": digest({"yaml": write_document(context.written)}),
+        },
+        outputs={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        versions={
+            "python": platform.python_version(),
+            **versions("qtool", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "pyarrow"),
+        },
+        target=evaluation.provenance["target"],
+        cpu=detect().name,
+        seed=context.experiment.seed,
+    )
+
+
+def _meaning(name: str, encoder: Encoder) -> str:
+    part = encoder.inputs.get(name)
+    if isinstance(part, NumericEncoding):
+        return "columns " + ", ".join(part.columns)
+    if isinstance(part, CategoricalEncoding):
+        return "codes of " + ", ".join(part.columns)
+    return "raw values of " + name.partition(".")[2]
+
+
+def _dtype(name: str) -> str:
+    return "string" if name == "object" else name
+
+
+def _shape(shape: tuple[int | str | None, ...]) -> str:
+    return "(" + ", ".join("?" if dim is None else str(dim) for dim in shape) + ")"

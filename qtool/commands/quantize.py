@@ -1,0 +1,75 @@
+"""``qtool quantize``: post-training quantization, static or dynamic, and the coverage of every node."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qtool import __version__
+from qtool.commands.calibrate import PLAN, RANGES, calibrate, plan_for, ranges_from_json
+from qtool.commands.context import Context
+from qtool.commands.prepare import MODEL, prepared_stage, versions
+from qtool.evaluation.coverage import coverage
+from qtool.evaluation.results import NodeCoverage
+from qtool.graph.model_file import model_bytes, read_model
+from qtool.graph.parameters import Parameters, Range, derive
+from qtool.graph.plan import Plan
+from qtool.graph.writer import write
+from qtool.runs import content, write_bytes, write_text
+from qtool.runtime.kernels import kernels_of
+
+INT8_MODEL = "model.int8.onnx"
+COVERAGE = "coverage.json"
+
+
+def quantize(context: Context) -> Path:
+    """Writes the post-training INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
+    prepared = prepared_stage(context)
+    plan = plan_for(context)
+    calibrated = calibrate(context) if plan.method == "static" else None
+
+    def make(folder: Path) -> None:
+        model = read_model(prepared / MODEL)
+        ranges: dict[str, Range] = {}
+        if calibrated is not None:
+            ranges = ranges_from_json((calibrated / RANGES).read_text(encoding="utf-8"))
+        with context.progress.task("quantize") as task:
+            write_artifacts(folder, model, plan, derive(model, plan, ranges), qat=False)
+            task.advance()
+
+    key = context.key(
+        model=content(prepared),
+        plan=plan.to_json(),
+        calibrated=None if calibrated is None else content(calibrated),
+        versions=versions("onnxruntime", "onnx-ir", "numpy"),
+    )
+    return context.run.stage("quantize", key, make, force=context.run.force)
+
+
+def write_artifacts(
+    folder: Path, model: ir.Model, plan: Plan, parameters: Parameters, *, qat: bool
+) -> bytes:
+    """Writes INT8 model, plan and coverage into ``folder``; returns the serialized model."""
+    metadata = {
+        "version": __version__,
+        "method": plan.method,
+        "qat": str(qat).lower(),
+        "target": plan.target,
+        "prepared_sha256": plan.model_sha256,
+    }
+    data = model_bytes(write(model, plan, parameters, metadata))
+    nodes = coverage(model, plan, kernels_of(data, INT8_MODEL))
+    write_bytes(folder / INT8_MODEL, data)
+    write_text(folder / PLAN, plan.to_json())
+    lines = ",\n".join(f"  {json.dumps(asdict(node))}" for node in nodes)
+    write_text(folder / COVERAGE, f"[\n{lines}\n]\n")
+    return data
+
+
+def read_coverage(folder: Path) -> tuple[NodeCoverage, ...]:
+    """Returns the coverage that ``write_artifacts`` wrote."""
+    rows = json.loads((folder / COVERAGE).read_text(encoding="utf-8"))
+    return tuple(NodeCoverage(**row) for row in rows)

@@ -1,0 +1,132 @@
+"""``qtool train-qat``: fine-tunes the graph that is deployed with its quantization in the loop, and writes it as INT8."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from qtool.commands.calibrate import PLAN, RANGES, calibrate, ranges_from_json
+from qtool.commands.context import Context
+from qtool.commands.prepare import (
+    MODEL,
+    PARITY,
+    PARITY_ROWS,
+    data_stage,
+    first_rows,
+    prepared_stage,
+    versions,
+)
+from qtool.commands.quantize import write_artifacts
+from qtool.commands.train_fp32 import CHECKPOINT, HISTORY, drop_scratch, training_rows
+from qtool.errors import ConfigError
+from qtool.evaluation.parity import Arrays, compare, session_with_codes
+from qtool.evaluation.results import Parity
+from qtool.graph.model_file import outputs_of, read_model
+from qtool.graph.parameters import Parameters, constants_of, derive
+from qtool.graph.plan import Plan
+from qtool.graph.writer import codes_name
+from qtool.runs import content, write_text
+from qtool.runtime.cpu import detect
+from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
+from qtool.torchgraph.importer import TorchGraph
+from qtool.training.qat import train_qat as fine_tune
+
+SIMULATION = "fake-quant torch graph"
+
+
+def train_qat(context: Context) -> Path:
+    """Trains and writes: folder with model.int8.onnx, plan.json, coverage.json, history.json, parity.json.
+
+    Raises:
+        ConfigError: the config has no ``train_qat`` section.
+    """
+    section = context.experiment.train_qat
+    if section is None:
+        raise ConfigError(
+            "train_qat",
+            "no such section in the config",
+            "train_qat: {epochs: …}",
+            "Add it, or use 'qtool quantize'.",
+        )
+    prepared, calibrated = prepared_stage(context), calibrate(context)
+    plan = Plan.from_json((calibrated / PLAN).read_text(encoding="utf-8"), str(calibrated / PLAN))
+    threads = detect().cores
+
+    def make(folder: Path) -> None:
+        model = read_model(prepared / MODEL)
+        ranges = ranges_from_json((calibrated / RANGES).read_text(encoding="utf-8"))
+        initial = derive(model, plan, ranges)
+        graph = FakeQuantGraph(
+            TorchGraph(model), plan, initial.activations, initial.weights, section.learn_scales
+        )
+        rows, validation = training_rows(context, folder)
+        history = fine_tune(
+            graph,
+            TorchGraph(model, trainable=False),
+            rows,
+            validation,
+            section,
+            seed=context.experiment.seed,
+            checkpoint=folder / CHECKPOINT,
+            progress=context.progress,
+            output=context.experiment.model.output,
+            threads=threads,
+        )
+        trained = Parameters(
+            {**constants_of(model), **graph.weights()},
+            graph.activation_qparams(),
+            graph.weight_qparams(),
+        )
+        int8 = write_artifacts(folder, model, plan, trained, qat=True)
+        name = outputs_of(model)[0].name
+        parity = graph_parity(graph, int8, plan, name, _inputs(context))
+        write_text(folder / HISTORY, history.to_json())
+        write_text(folder / PARITY, json.dumps(asdict(parity), indent=2) + "\n")
+        drop_scratch(folder)
+
+    key = context.key(
+        prepared=content(prepared),
+        calibrated=content(calibrated),
+        data=content(data_stage(context)),
+        section=section.model_dump(mode="json"),
+        output=context.experiment.model.output,
+        threads=threads,
+        versions=versions("torch", "onnxruntime", "onnx-ir"),
+    )
+    return context.run.stage(
+        "train-qat", key, make, resumable=True, force=context.run.force
+    )
+
+
+def graph_parity(
+    graph: FakeQuantGraph, int8_model: bytes, plan: Plan, output: str, batches: Iterator[Arrays]
+) -> Parity:
+    """Returns the parity of the trained torch graph with the INT8 model in ONNX Runtime.
+
+    Args:
+        graph: what was trained.
+        int8_model: what was written from it.
+        plan: of both.
+        output: name of the graph output to compare.
+        batches: model inputs.
+    """
+    session = session_with_codes(int8_model, plan)
+    names = list(plan.activations)
+
+    def both(batch: Arrays) -> tuple[Arrays, Arrays]:
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        with torch.no_grad():
+            result = graph(tensors)[output].numpy()
+        codes = graph.codes(tensors, names)
+        simulated = {codes_name(name): codes[name] for name in names} | {output: result}
+        return simulated, session.run(batch, list(simulated))
+
+    return compare(SIMULATION, plan, map(both, batches))
+
+
+def _inputs(context: Context) -> Iterator[Arrays]:
+    return (batch.inputs for batch in first_rows(context, PARITY_ROWS))

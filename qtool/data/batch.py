@@ -1,0 +1,64 @@
+"""Batches: named arrays of the same rows, and how they are cut and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some rows of one split.
+
+    Attributes:
+        rows: row numbers in the source, int64 (rows,).
+        labels: int8 (rows,), 0 or 1.
+        inputs: model input name → array whose first axis is the rows.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    inputs: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: slice | NDArray[Any]) -> Batch:
+        """Returns the rows that ``index`` (a slice, positions or a mask) selects."""
+        inputs = {name: values[index] for name, values in self.inputs.items()}
+        return Batch(self.rows[index], self.labels[index], inputs)
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Returns the rows of all batches, in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        np.concatenate([batch.rows for batch in batches]),
+        np.concatenate([batch.labels for batch in batches]),
+        {
+            name: np.concatenate([batch.inputs[name] for batch in batches])
+            for name in batches[0].inputs
+        },
+    )
+
+
+def rechunk(batches: Iterable[Batch], batch_rows: int) -> Iterator[Batch]:
+    """Yields the same rows in batches of exactly ``batch_rows`` rows (the last may be shorter)."""
+    waiting: list[Batch] = []
+    waiting_rows = 0
+    for batch in batches:
+        rest = batch
+        while waiting_rows + len(rest) >= batch_rows:
+            taken = batch_rows - waiting_rows
+            yield join([*waiting, rest.take(slice(0, taken))])
+            rest, waiting, waiting_rows = rest.take(slice(taken, None)), [], 0
+        if len(rest):
+            waiting.append(rest)
+            waiting_rows += len(rest)
+    if waiting:
+        yield join(waiting)

@@ -1,0 +1,171 @@
+"""Which columns a configuration needs, and whether a source has them with fitting types.
+
+Checked against the schema before any row is read; only to quote the first text of a column that
+should be numeric is that column read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+from qtool.config.data import CategoricalInput, Data, HashSplit, NumericInput, TimeSplit
+from qtool.data.source import Source
+from qtool.errors import DataError
+
+SCAN_ROWS = 8192
+
+
+def needed_columns(data: Data) -> tuple[str, ...]:
+    """Returns the columns to read: label, inputs and the split's column, each once."""
+    columns = [data.label, *(name for part in data.inputs.values() for name in part.columns)]
+    split_column = data.split.key if isinstance(data.split, HashSplit) else data.split.column
+    if split_column is not None:
+        columns.append(split_column)
+    return tuple(dict.fromkeys(columns))
+
+
+def check_columns(source: Source, data: Data) -> None:
+    """Checks that ``source`` has every needed column, with a type that fits its use.
+
+    Raises:
+        DataError: columns are missing (all of them in one error), the label is also an input, or a
+            column has a type that its use cannot take.
+    """
+    _check_present(source, needed_columns(data))
+    for name, part in data.inputs.items():
+        if data.label in part.columns:
+            raise DataError(
+                source.name,
+                f"the label {data.label!r} is a column of input {name!r} too",
+                "inputs that do not contain the answer",
+                f"Remove it from data.inputs.{name}.columns.",
+            )
+        for column in part.columns:
+            if isinstance(part, NumericInput):
+                _check_numeric(source, column)
+            else:
+                _check_categorical(source, column, part)
+    if not is_number(source.schema.field(data.label).type):
+        _refuse_type(source, data.label, "numbers or booleans, as the label")
+    _check_split(source, data.split)
+
+
+def _check_present(source: Source, needed: Iterable[str]) -> None:
+    existing = source.schema.names
+    missing = [name for name in needed if name not in existing]
+    if not missing:
+        return
+    suggestions = []
+    for name in missing:
+        lower = {column.lower(): column for column in reversed(existing)}
+        close = difflib.get_close_matches(name.lower(), lower, n=1)
+        suggestions.append(f"{name!r}" + (f" (did you mean {lower[close[0]]!r}?)" if close else ""))
+    raise DataError(
+        source.name,
+        f"no column {', '.join(suggestions)}",
+        f"columns of the data: {', '.join(existing)}",
+        "Correct the names in the data section.",
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Returns whether values of this type are numbers (booleans count as 0 and 1)."""
+    return bool(
+        pat.is_integer(kind)
+        or pat.is_floating(kind)
+        or pat.is_boolean(kind)
+        or pat.is_decimal(kind)
+        or pat.is_null(kind)
+    )
+
+
+def category_kind(kind: pa.DataType) -> Literal["int", "str"] | None:
+    """Returns how categories of this column type are held, or None when it cannot hold categories.
+
+    Floats count as integers, since that is how data frames store integers with missing values.
+    """
+    if pat.is_dictionary(kind):
+        return category_kind(kind.value_type)
+    if pat.is_integer(kind) or pat.is_boolean(kind) or pat.is_floating(kind) or pat.is_null(kind):
+        return "int"
+    return "str" if is_text(kind) else None
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Returns whether the values are text."""
+    if pat.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(pat.is_string(kind) or pat.is_large_string(kind) or pat.is_string_view(kind))
+
+
+def width(schema: pa.Schema, column: str) -> int:
+    """Returns how many numbers one row of a numeric column holds."""
+    kind = schema.field(column).type
+    return int(kind.list_size) if pat.is_fixed_size_list(kind) else 1
+
+
+def _check_numeric(source: Source, column: str) -> None:
+    kind = source.schema.field(column).type
+    element = kind.value_type if pat.is_fixed_size_list(kind) else kind
+    if is_text(kind):
+        row, text = _first_text(source, column)
+        raise DataError(
+            f"{source.name}, column {column!r}, row {row}",
+            f"the text {text!r}",
+            "numbers, as an input of kind numeric",
+            "Correct the data, or make it an input of kind categorical.",
+        )
+    if not is_number(element):
+        _refuse_type(source, column, "numbers, as an input of kind numeric")
+
+
+def _first_text(source: Source, column: str) -> tuple[int, str | None]:
+    """Returns row and text of the first value that is no number, else of the first value."""
+    row, first = 0, None
+    for batch in source.batches([column], SCAN_ROWS):
+        for text in batch.column(0).to_pylist():
+            first = first or (row, text)
+            if text and not _reads_as_number(text):
+                return row, text
+            row += 1
+    return first or (0, None)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_categorical(source: Source, column: str, part: CategoricalInput) -> None:
+    kind = category_kind(source.schema.field(column).type)
+    if kind is None:
+        _refuse_type(source, column, "integers or text, as an input of kind categorical")
+    if kind == "str" and part.encode == "none":
+        _refuse_type(source, column, "integer codes, since encode is none")
+
+
+def _check_split(source: Source, split: HashSplit | TimeSplit) -> None:
+    if isinstance(split, HashSplit):
+        if split.key is not None and category_kind(source.schema.field(split.key).type) is None:
+            _refuse_type(source, split.key, "integers or text, as the key of the split")
+        return
+    kind = source.schema.field(split.column).type
+    if not (
+        pat.is_integer(kind) or pat.is_floating(kind) or pat.is_timestamp(kind) or pat.is_date(kind)
+    ):
+        _refuse_type(
+            source, split.column, "timestamps, dates or numbers, as the column of the time split"
+        )
+
+
+def _refuse_type(source: Source, column: str, expected: str) -> None:
+    kind = source.schema.field(column).type
+    raise DataError(f"{source.name}, column {column!r}", f"values of type {kind}", expected)

@@ -1,0 +1,37 @@
+"""The fitted split as a file: cut points and counts, beside the encoder's own file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from qtool.config.data import HashSplit
+from qtool.data.encoding import Encoder
+from qtool.data.fitting import Fitted, SplitCounts
+from qtool.data.split import TimeCuts
+from qtool.errors import StaleArtifactError
+
+
+def split_to_json(fitted: Fitted) -> str:
+    """Returns split and counts of ``fitted`` as text; the encoder has a file of its own."""
+    split = fitted.split
+    described = split.model_dump() if isinstance(split, HashSplit) else asdict(split)
+    return json.dumps({"split": described, "counts": asdict(fitted.counts)}, indent=2) + "\n"
+
+
+def fitted_from_json(text: str, encoder: Encoder, where: str) -> Fitted:
+    """Returns what was fitted, from the text that ``split_to_json`` wrote and the encoder.
+
+    Raises:
+        StaleArtifactError: the text is no such file.
+    """
+    try:
+        raw = json.loads(text)
+        described = raw["split"]
+        by_hash = described.get("by") == "hash"
+        split = HashSplit(**described) if by_hash else TimeCuts(**described)
+        return Fitted(encoder, split, SplitCounts(**raw["counts"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StaleArtifactError(
+            where, f"not a fitted split ({error})", "the file as qtool wrote it", "Make it again with --force."
+        ) from error

@@ -1,0 +1,1 @@
+"""Seeded generators of finance data of any size."""

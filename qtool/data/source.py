@@ -1,0 +1,73 @@
+"""What a source of rows is, and which kind a configured source opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from qtool.config.data import GeneratorSource
+from qtool.data.csv import open_csv
+from qtool.data.files import find_files
+from qtool.data.generators.card_transactions import CardTransactions
+from qtool.data.npz import open_npz
+from qtool.data.parquet import open_parquet
+from qtool.errors import DataError
+
+
+class Source(Protocol):
+    """Rows in a fixed order, read as a stream of record batches."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the source."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns and their types."""
+
+    def fingerprint(self) -> str:
+        """Returns a sha256 hex digest that changes when a row could."""
+
+    def batches(self, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yields all rows in order, at most ``batch_rows`` at a time (batches may be smaller)."""
+
+
+OPENERS: dict[str, Callable[[str, tuple[Path, ...]], Source]] = {
+    ".parquet": open_parquet,
+    ".csv": open_csv,
+    ".npz": open_npz,
+}
+GENERATORS = {"card_transactions": CardTransactions}
+
+
+def open_source(section: Path | GeneratorSource) -> Source:
+    """Returns the source that ``data.source`` names.
+
+    Args:
+        section: a file, a glob (``dir/part-*.parquet``) or a directory of Parquet, CSV or NPZ
+            files, read in the order of their paths; or a generator.
+
+    Raises:
+        DataError: nothing found, not readable, an unknown or mixed format, a corrupt file, no rows.
+    """
+    if isinstance(section, GeneratorSource):
+        return GENERATORS[section.generator](section.rows, section.seed)
+    files = find_files(section)
+    formats = sorted({file.suffix.lower() for file in files})
+    if len(formats) > 1:
+        raise DataError(
+            str(section),
+            f"files of several formats: {', '.join(name or 'no extension' for name in formats)}",
+            "files of one format",
+            "Name the files with a glob, as in 'directory/*.parquet'.",
+        )
+    if formats[0] not in OPENERS:
+        raise DataError(
+            str(section),
+            f"a file with {f'extension {formats[0]}' if formats[0] else 'no extension'}",
+            f"one of {', '.join(OPENERS)}",
+        )
+    return OPENERS[formats[0]](str(section), files)

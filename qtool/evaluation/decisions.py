@@ -1,0 +1,131 @@
+"""Decisions at the operating threshold: where it lies, and what INT8 changes there.
+
+A row is flagged when its score >= threshold. Scores are float32, so the threshold is compared as a
+float32 as well: a configured 0.7 and a score that prints as 0.7 are then equal.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from qtool.config.evaluation import Threshold, ThresholdValue
+from qtool.errors import DataError
+from qtool.evaluation.metrics import check_labels, check_scores, equal_mass_edges
+from qtool.evaluation.results import DecisionChange, Scores
+
+CONFIDENCE = 0.95
+PSI_BINS = 10
+PSI_COUNT_FLOOR = 0.5  # rows; an empty bin would make the logarithm infinite
+
+
+def operating_threshold(
+    threshold: Threshold, labels: NDArray[np.int8], fp32_scores: NDArray[np.float32]
+) -> tuple[float, str]:
+    """Returns the operating threshold and, in words, how it was found.
+
+    Both rates give the smallest FP32 score that flags few enough rows, so ties are resolved
+    towards fewer flagged rows:
+
+    * ``approval_rate`` v: at least v of all rows lie strictly below it;
+    * ``false_positive_rate`` v: at most v of the negative rows lie at or above it.
+
+    Rates are read as the decimal number that was written, so 0.07 of 100 rows is 7 rows.
+
+    Args:
+        threshold: section ``decision.threshold``.
+        labels: int8, shape (rows,), of the calibration split; unused for a fixed score.
+        fp32_scores: float32 in [0, 1], shape (rows,), of the same rows.
+
+    Raises:
+        DataError: no score reaches the rate (too few rows, or ties at the largest score), or a
+            class has no row.
+    """
+    if isinstance(threshold, ThresholdValue):
+        return threshold.value, "fixed score"
+    check_labels(labels)
+    rate = Decimal(str(threshold.value))
+    if threshold.at == "approval_rate":
+        limited = fp32_scores
+        approved = (rate * limited.size).to_integral_value(ROUND_CEILING)
+        flagged = limited.size - int(approved)
+        what = f"at least {(100 * rate).normalize():f} % of {limited.size:,} rows lie below"
+    else:
+        limited = fp32_scores[labels == 0]
+        flagged = int((rate * limited.size).to_integral_value(ROUND_FLOOR))
+        what = f"at most {(100 * rate).normalize():f} % of {limited.size:,} negatives are flagged"
+    # With ``flagged`` rows allowed, the next lower one must lie strictly below the threshold.
+    last_passed = np.partition(limited, limited.size - flagged - 1)[limited.size - flagged - 1]
+    above = fp32_scores[fp32_scores > last_passed]
+    if not above.size:
+        raise DataError(
+            f"decision.threshold at {threshold.at} {threshold.value}",
+            f"no FP32 score is above {last_passed}, so no row would ever be flagged",
+            "a score that reaches the rate on the calibration split",
+            "Use a less extreme rate, more calibration rows, or a fixed score.",
+        )
+    return float(above.min()), f"{threshold.at}: smallest FP32 score where {what}"
+
+
+def decision_change(scores: Scores, threshold: float, rule: str) -> DecisionChange:
+    """Returns how the decisions of INT8 differ from those of FP32 at ``threshold``.
+
+    Args:
+        scores: the compared rows; at least one.
+        threshold: score; a row is flagged at or above it.
+        rule: how the threshold was found, in words.
+
+    Raises:
+        ModelError: a score is NaN or outside [0, 1].
+    """
+    check_scores(scores)
+    flagged_fp32 = scores.fp32 >= np.float32(threshold)
+    flagged_int8 = scores.int8 >= np.float32(threshold)
+    to_flagged = int((~flagged_fp32 & flagged_int8).sum())
+    to_passed = int((flagged_fp32 & ~flagged_int8).sum())
+    rows = scores.fp32.size
+    return DecisionChange(
+        threshold=threshold,
+        threshold_rule=rule,
+        rows=rows,
+        flagged_fp32=int(flagged_fp32.sum()),
+        flagged_int8=int(flagged_int8.sum()),
+        to_flagged=to_flagged,
+        to_passed=to_passed,
+        flip_share_upper=share_upper(to_flagged + to_passed, rows),
+        largest_score_change=float(np.abs(scores.int8.astype(np.float64) - scores.fp32).max()),
+        score_psi=psi(scores.fp32, scores.int8),
+    )
+
+
+def share_upper(hits: int, rows: int) -> float:
+    """Returns the exact one-sided 95 % upper confidence bound of a share.
+
+    Source: Clopper and Pearson 1934, Biometrika 26(4): the ``CONFIDENCE`` quantile of
+    Beta(hits + 1, rows - hits); with 0 hits about 3 / rows.
+    """
+    return 1.0 if hits == rows else float(beta.ppf(CONFIDENCE, hits + 1, rows - hits))
+
+
+def psi(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Returns the population stability index of ``other`` against ``reference``.
+
+    It is the sum over bins of (q - p) * ln(q / p), p and q being the shares of reference and other.
+    The bins are the deciles of the reference with equal edges merged (``equal_mass_edges``); a
+    count below 0.5 rows is taken as 0.5 rows.
+
+    Source: Siddiqi 2006, "Credit Risk Scorecards", the system stability report.
+    """
+    edges = equal_mass_edges(reference, PSI_BINS)
+    p, q = (
+        np.maximum(
+            np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1),
+            PSI_COUNT_FLOOR,
+        )
+        / values.size
+        for values in (reference, other)
+    )
+    return float(np.sum((q - p) * np.log(q / p)))

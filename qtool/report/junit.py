@@ -1,0 +1,27 @@
+"""The gates as JUnit XML: one test case per gate, for the test view of a CI system."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from qtool.evaluation.results import Evaluation
+
+
+def to_junit(evaluation: Evaluation) -> str:
+    """Returns one test suite; a gate that failed is a failure with its text."""
+    failures = sum(not gate.passed for gate in evaluation.gates)
+    counts = {"tests": str(len(evaluation.gates)), "failures": str(failures), "errors": "0"}
+    suites = ElementTree.Element("testsuites", {"name": "qtool evaluate", **counts})
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": evaluation.name, **counts})
+    for gate in evaluation.gates:
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": f"{evaluation.name}.gates", "name": gate.name}
+        )
+        if not gate.passed:
+            failure = ElementTree.SubElement(
+                case, "failure", {"type": "gate", "message": gate.text}
+            )
+            failure.text = f"{gate.name}: {gate.text}"
+    ElementTree.indent(suites)
+    body = ElementTree.tostring(suites, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'

@@ -1,0 +1,121 @@
+"""A torch module as an ONNX graph, by torch's exporter, with nothing of this machine in it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import nn
+
+from qtool.errors import ModelError
+
+OPSET = 20
+OUTPUT_NAME = "output"
+
+
+def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.generic]]) -> ir.Model:
+    """Returns ``module`` in eval mode as an ONNX graph with a symbolic first dimension ``batch``.
+
+    The module stays as it is, and the graph has its own copy of the weights.
+
+    Args:
+        module: its forward takes the named inputs and returns one tensor.
+        example_inputs: input name → array of shape (rows, ...), at least one row; dtypes and other
+            sizes count.
+
+    Raises:
+        ModelError: forward does not take these inputs, cannot be exported, or returns more than one
+            tensor.
+    """
+    check_signature(module, list(example_inputs))
+    # Two rows: torch.export takes a size of 1 for a constant.
+    examples = {
+        name: torch.from_numpy(np.concatenate([array[:1], array[:1]]))
+        for name, array in example_inputs.items()
+    }
+    batch = torch.export.Dim("batch")
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                copy.deepcopy(module).eval(),
+                kwargs=examples,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                dynamic_shapes={name: {0: batch} for name in examples},
+                input_names=list(examples),
+                output_names=[OUTPUT_NAME],
+            )
+    except Exception as error:  # torch's exporter raises every kind of exception
+        raise _cannot_export(module, error) from error
+    assert program is not None
+    model = program.model
+    if len(model.graph.outputs) != 1:
+        found = f"forward returns {len(model.graph.outputs)} tensors"
+        raise ModelError(_where(module), found, "one tensor: logits or probabilities")
+    for value in model.graph.initializers.values():
+        assert value.const_value is not None
+        value.const_value = ir.tensor(np.array(value.const_value.numpy()), name=value.name)
+    # The exporter notes source files and stack traces on every node.
+    ClearMetadataAndDocStringPass()(model)
+    return model
+
+
+def check_signature(module: nn.Module, names: list[str]) -> None:
+    """Checks that forward of ``module`` takes exactly the inputs ``names``.
+
+    Raises:
+        ModelError: an input is unknown to forward, or one that it needs is not given.
+    """
+    parameters = inspect.signature(module.forward).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    taken = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    needed = [p.name for p in parameters if p.name in taken and p.default is p.empty]
+    if not set(needed) <= set(names) <= set(taken):
+        raise ModelError(
+            _where(module),
+            f"forward takes ({', '.join(taken)}), the data gives ({', '.join(names)})",
+            "the same names",
+            "Rename data.inputs in the config, or the parameters of forward.",
+        )
+
+
+def _cannot_export(module: nn.Module, error: Exception) -> ModelError:
+    causes = [error]
+    while causes[-1].__cause__ is not None and isinstance(causes[-1].__cause__, Exception):
+        causes.append(causes[-1].__cause__)
+    reason = next((line for line in str(causes[-1]).splitlines() if line.strip()), "")
+    return ModelError(
+        _where(module),
+        f"cannot be exported to ONNX ({type(causes[-1]).__name__}: {reason.strip()})",
+        "a forward without branches on values, for every batch size",
+        "torch.export.export(module, (), kwargs) shows the whole reason.",
+    )
+
+
+def _where(module: nn.Module) -> str:
+    return f"torch module {type(module).__name__}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch 2.13's exporter from writing about torchvision and renamed axes on stderr."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,146 @@
+"""The user's torch module: built by the function that the config names, its weights loaded."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pickle
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from qtool.config.model import TorchModel
+from qtool.errors import ModelError
+
+
+def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -> nn.Module:
+    """Returns what ``module:function(**arguments)`` returns.
+
+    The module is looked up in ``pythonpath`` first, which is on ``sys.path`` only meanwhile.
+
+    Args:
+        section: the ``model:`` section.
+        inputs: shape and cardinalities of each model input; given to a function that has a
+            parameter ``inputs``, unless ``arguments`` sets it.
+
+    Raises:
+        ModelError: the module or function is missing, raises, or returns something else.
+    """
+    name, _, function_name = section.torch.partition(":")
+    where = f"model.torch {section.torch!r}"
+    with _path(section.pythonpath):
+        module = _import(name, section.pythonpath, where)
+        function = getattr(module, function_name, None)
+        if function is None:
+            close = difflib.get_close_matches(function_name, vars(module), n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Check the name after the colon."
+            found = f"{module.__file__} has no {function_name!r}"
+            raise ModelError(where, found, "a function that returns the torch.nn.Module", hint)
+        if not callable(function):
+            raise ModelError(where, f"a {type(function).__name__}", "a function")
+        try:
+            wants_inputs = "inputs" in inspect.signature(function).parameters
+            given = {"inputs": inputs} if wants_inputs and inputs is not None else {}
+            built = function(**{**given, **section.arguments})
+        except Exception as error:  # the user's code may raise anything
+            raise _raised(where, error, "Check model.arguments and that code.") from error
+    if not isinstance(built, nn.Module):
+        raise ModelError(where, f"returned a {type(built).__name__}", "a torch.nn.Module")
+    return built
+
+
+def load_checkpoint(module: nn.Module, path: Path) -> None:
+    """Loads the state_dict in ``path`` into ``module``; no code in the file is run.
+
+    Raises:
+        ModelError: the file is missing, is not a state_dict, needs code, or does not fit.
+    """
+    where = f"model.checkpoint {path}"
+    action = "Save it with torch.save(module.state_dict(), path)."
+    if not path.is_file():
+        raise ModelError(where, "no such file", "a state_dict saved by torch.save")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = "it holds Python objects whose loading could run code, or is damaged"
+        raise ModelError(where, found, "a state_dict: names and tensors only", action) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise ModelError(where, f"cannot be read ({_first_line(error)})", "", action) from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ModelError(where, "not a state_dict", "names and tensors only", action)
+    problems = _differences(module.state_dict(), state)
+    if problems:
+        found = f"it does not fit {type(module).__name__}: {'; '.join(problems)}"
+        raise ModelError(where, found, "the weights of this module", "Check model.arguments.")
+    module.load_state_dict(state)
+
+
+def _differences(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:
+    missing = [name for name in expected if name not in given]
+    unknown = [name for name in given if name not in expected]
+    shapes = [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    listed = [("missing", missing), ("unknown", unknown), ("shapes", shapes)]
+    return [f"{what}: {', '.join(names)}" for what, names in listed if names]
+
+
+def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _raised(where, error, "Install what that module imports.") from error
+        looked = f"{pythonpath} and " if pythonpath else ""
+        raise ModelError(
+            where,
+            f"no module named {error.name!r} in {looked}the installed packages",
+            "module:function",
+            "Set model.pythonpath to the directory that holds the module.",
+        ) from error
+    except Exception as error:  # the user's code may raise anything
+        raise _raised(where, error, "Correct that code.") from error
+    file = module.__file__
+    if pythonpath is not None and file is not None:
+        inside = Path(file).resolve().is_relative_to(pythonpath.resolve())
+        if not inside:
+            found = f"the module {name!r} comes from {file}"
+            action = "Rename the module; another one of that name is in use."
+            raise ModelError(where, found, f"one in {pythonpath}", action)
+    return module
+
+
+def _raised(where: str, error: Exception, action: str) -> ModelError:
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = [f for f in frames if not f.filename.startswith("<frozen")][-1]
+    place = f"{frame.filename}:{frame.lineno}"
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename}:{error.lineno}"
+    found = f"{place} raised {type(error).__name__}: {_first_line(error)}"
+    return ModelError(where, found, "no error", action)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _path(directory: Path | None) -> Iterator[None]:
+    previous = list(sys.path)
+    if directory is not None:
+        sys.path.insert(0, str(directory))
+        importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = previous

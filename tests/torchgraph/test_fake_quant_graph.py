@@ -1,0 +1,130 @@
+"""The planned graph against the same arithmetic written with ``numerics.affine``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torchgraph.graphs import minmax_activations, scoring_inputs, scoring_model, scoring_plan
+
+from qtool.errors import ModelError, StaleArtifactError
+from qtool.numerics.affine import QuantSpec, fake_quantize, quantize, quantize_columns
+from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
+from qtool.torchgraph.importer import TorchGraph
+
+
+def quantized(rows=300, learn_scales=True, **options):
+    graph, plan, inputs = TorchGraph(scoring_model()), scoring_plan(**options), scoring_inputs(rows)
+    activations = minmax_activations(graph, plan, inputs)
+    return FakeQuantGraph(graph, plan, activations, learn_scales=learn_scales), inputs
+
+
+def integer_simulation(graph, inputs):
+    """Returns codes and outputs by integer accumulation, as the runtime's kernels compute."""
+    weights, plan = graph.weights(), graph.plan
+    activations, params = graph.activation_qparams(), graph.weight_qparams()
+    if "table.weight" in params:
+        weights["table.weight"] = fake_quantize(weights["table.weight"], params["table.weight"])
+    row = weights["table.weight"][inputs["category"].numpy()]
+    x = np.concatenate([inputs["numeric"].numpy(), row], axis=1)
+    codes = {"joined": quantize_columns(x, activations["joined"])}
+    for layer, name, following in [("fc1", "joined", "h1"), ("fc2", "h1", "h2"), ("fc3", "h2", "")]:
+        weight, scale = weights[f"{layer}.weight"], activations[name].scale
+        if plan.weights[f"{layer}.weight"].folds:
+            weight, scale = scale[:, None] * weight, np.float32(1)
+        weight_params = params[f"{layer}.weight"]
+        weight_codes = quantize(weight, weight_params).astype(np.int64)
+        bias_scale = np.asarray(scale * weight_params.scale, np.float32)
+        bias = np.rint(weights[f"{layer}.bias"] / bias_scale).astype(np.int64)
+        centred = codes[name].astype(np.int64) - activations[name].zero_point.astype(np.int64)
+        out = ((centred @ weight_codes + bias) * bias_scale.astype(np.float64)).astype(np.float32)
+        if following:
+            codes[following] = quantize(np.maximum(out, 0), activations[following])
+    return codes, out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"per_channel": True}, {"stored_table": True}, {"weight_bits": 4}],
+    ids=["per tensor", "per channel", "stored table", "4 bits"],
+)
+def test_codes_equal_integer_arithmetic(options):
+    graph, inputs = quantized(**options)
+    expected, output = integer_simulation(graph, inputs)
+    found = graph.codes(inputs, list(expected))
+    for name, codes in expected.items():
+        assert found[name].dtype == codes.dtype
+        # A value halfway between two codes may fall on either side after float32 sums.
+        difference = np.abs(found[name].astype(int) - codes.astype(int))
+        assert difference.max() <= 1
+        assert (difference == 0).mean() > 0.999
+    np.testing.assert_array_equal(found["joined"], expected["joined"])
+    step = graph.weight_qparams()["fc3.weight"].scale.max() * graph.activation_qparams()["h2"].scale
+    assert np.abs(graph(inputs)["output"].detach().numpy() - output).max() <= 130 * step
+
+
+def test_quantization_changes_the_output_a_little():
+    graph, inputs = quantized()
+    float_output = graph.graph(inputs)["output"]
+    difference = (graph(inputs)["output"] - float_output).abs().max()
+    assert 0 < difference < 0.05 * float_output.abs().max()
+
+
+def test_every_reader_gets_the_quantized_value_but_an_output_stays_float():
+    model = scoring_model()
+    h1 = next(node for node in model.graph if node.name == "relu1").outputs[0]
+    model.graph.outputs.append(h1)
+    graph, inputs, plan = TorchGraph(model), scoring_inputs(50), scoring_plan()
+    activations = minmax_activations(graph, plan, inputs)
+    fake = FakeQuantGraph(graph, plan, activations)
+    values = fake(inputs)["h1"].detach().numpy()
+    assert not np.array_equal(values, fake_quantize(values, activations["h1"]))
+
+
+def test_initial_parameters_come_back_to_the_bit():
+    graph, inputs = quantized()
+    activations = minmax_activations(graph.graph, graph.plan, inputs)
+    for name, params in graph.activation_qparams().items():
+        assert params.spec == activations[name].spec
+        np.testing.assert_array_equal(params.scale, activations[name].scale)
+        np.testing.assert_array_equal(params.zero_point, activations[name].zero_point)
+        assert params.scale.dtype == np.float32
+    assert graph.weight_qparams()["fc2.weight"].scale.shape == ()
+
+
+def test_scales_learn_and_stay_positive():
+    graph, inputs = quantized()
+    optimizer = torch.optim.Adam(graph.parameters(), lr=0.5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        graph(inputs)["output"].square().sum().backward()
+        optimizer.step()
+    assert graph.log_scale_factors.grad.abs().min() > 0
+    for params in (graph.activation_qparams() | graph.weight_qparams()).values():
+        assert (params.scale > 0).all()
+
+
+def test_fixed_scales_get_no_gradient():
+    graph, inputs = quantized(learn_scales=False)
+    graph(inputs)["output"].sum().backward()
+    assert graph.log_scale_factors.grad is None
+    assert all(parameter.grad is not None for parameter in graph.graph.parameters())
+
+
+def test_a_plan_of_another_graph_is_refused():
+    graph, inputs = quantized()
+    activations = graph.activation_qparams() | {"elsewhere": graph.activation_qparams()["h1"]}
+    renamed = {**graph.plan.activations, "elsewhere": graph.plan.activations["h1"]}
+    plan = dataclasses.replace(graph.plan, activations=renamed)
+    with pytest.raises(ModelError, match="elsewhere"):
+        FakeQuantGraph(graph.graph, plan, activations)
+
+
+def test_parameters_of_another_plan_are_refused():
+    graph, _ = quantized()
+    other = {**graph.plan.activations, "h1": QuantSpec("int8", symmetric=False)}
+    plan = dataclasses.replace(graph.plan, activations=other)
+    with pytest.raises(StaleArtifactError, match="activation 'h1'"):
+        FakeQuantGraph(graph.graph, plan, graph.activation_qparams())

@@ -1,7 +1,8 @@
 """The command line: flags, help, console text, exit codes. The only typer.
 
-stdout carries the result (text for people, ``--json`` for machines), stderr the progress. Every expected error becomes one
-message and its exit code here; anything else is a bug and ends with code 70 and a report to paste.
+stdout carries the result (text for people, ``--json`` for machines), stderr the progress. Every
+expected error becomes one message and its exit code here; anything else is a bug and ends with code
+70 and a report to paste.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import typer
 
 from qtool import __version__
 from qtool.errors import INTERNAL_ERROR, INTERRUPTED, QtoolError
-from qtool.progress import SilentProgress, console_progress
+from qtool.progress import Progress, SilentProgress, console_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="qtool",
-    help="FP32 model and finance data in, the fastest INT8 ONNX model with unchanged decisions out.",
+    help="FP32 model and finance data in, the fastest INT8 ONNX model with the same decisions out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -180,7 +181,11 @@ def doctor(as_json: Json = False) -> None:
     from qtool.commands.doctor import diagnose
 
     report = diagnose()
-    _print(json.dumps(report, indent=2) if as_json else "\n".join(f"{k:<18}{v}" for k, v in report.items()))
+    _print(
+        json.dumps(report, indent=2)
+        if as_json
+        else "\n".join(f"{k:<18}{v}" for k, v in report.items())
+    )
 
 
 @app.command()
@@ -226,7 +231,7 @@ def _opened(
 ) -> Iterator[Context]:
     from qtool.commands.context import Options, opened
 
-    progress = SilentProgress() if quiet else console_progress()
+    progress: Progress = SilentProgress() if quiet else console_progress()
     tell: Callable[[str], Any] = (lambda line: None) if quiet else _say
     with opened(config, Options(set_ or (), run_dir, force, progress, tell)) as context:
         yield context
@@ -234,7 +239,11 @@ def _opened(
 
 def _print_folder(folder: Path, *, as_json: bool) -> None:
     files = sorted(str(file) for file in folder.iterdir())
-    _print(json.dumps({"folder": str(folder), "files": files}, indent=2) if as_json else "\n".join(files))
+    _print(
+        json.dumps({"folder": str(folder), "files": files}, indent=2)
+        if as_json
+        else "\n".join(files)
+    )
 
 
 def _print_evaluation(folder: Path, evaluation: Evaluation, *, as_json: bool) -> None:

@@ -1,10 +1,11 @@
 """Every expected error and the exit code it owns.
 
-An error reads *where: what was found; expected what was expected. What to do next.* The command line is
-the one place that catches these and prints them; anything else that escapes is a bug (exit code 70).
+An error reads *where: what was found; expected what was expected. What to do next.* The command
+line is the one place that catches these and prints them; anything else that escapes is a bug (exit
+code 70).
 
-Exit codes: 0 ok, 1 a gate said no, 2 usage, 3 config, 4 model, 5 data, 6 stale artifact,
-74 the operating system refused to read or write (``EX_IOERR`` of sysexits.h), 130 interrupted by Ctrl-C.
+Exit codes: 0 ok, 1 a gate said no, 2 usage, 3 config, 4 model, 5 data, 6 stale artifact, 74 the
+operating system refused to read or write (``EX_IOERR`` of sysexits.h), 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class ConfigError(QtoolError):
     exit_code = 3
 
 
-class ConfigErrors(ConfigError):
+class ConfigErrors(ConfigError):  # noqa: N818 - the plural of ConfigError
     """All that is wrong with one configuration, reported at once."""
 
     def __init__(self, errors: list[ConfigError]) -> None:

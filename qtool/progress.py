@@ -1,7 +1,8 @@
 """How long work reports its progress: a protocol for the layers below, rich bars for people.
 
-Work that takes long receives a ``Progress`` and never prints. Progress goes to stderr, so that stdout
-carries only the result; when stderr is not a terminal, each task leaves one plain line when it ends.
+Work that takes long receives a ``Progress`` and never prints. Progress goes to stderr, so that
+stdout carries only the result; when stderr is not a terminal, each task leaves one plain line when
+it ends.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -23,13 +24,10 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where tasks are shown."""
 
-    def task(self, description: str, total: float | None = None) -> _TaskContext:
-        """Opens a task of ``total`` units (None when unknown); a context manager."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
+    def task(
+        self, description: str, total: float | None = None
+    ) -> AbstractContextManager[Task]:
+        """Opens a task of ``total`` units (None when unknown)."""
 
 
 class _SilentTask:

@@ -1,9 +1,10 @@
 """The run directory: one folder per stage, keyed by the content of everything that went into it.
 
-``runs/NAME/STAGE/`` holds the files of a finished stage and ``stage.json`` with its key and the sha256 of each file. A stage whose key
-is unchanged is skipped after its files were checked; a file that was changed by hand is refused, not used. Work in progress lives in
-``runs/NAME/.partial/STAGE-KEY/`` and is renamed into place when it is complete and on disk, so a killed run leaves the last good state, and
-a stage that keeps checkpoints goes on from them.
+``runs/NAME/STAGE/`` holds the files of a finished stage and ``stage.json`` with its key and the
+sha256 of each file. A stage whose key is unchanged is skipped after its files were checked; a file
+that was changed by hand is refused, not used. Work in progress lives in
+``runs/NAME/.partial/STAGE-KEY/`` and is renamed into place when it is complete and on disk, so a
+killed run leaves the last good state, and a stage that keeps checkpoints goes on from them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Run:
 
         Args:
             name: stage and folder name.
-            inputs: everything the result depends on, as plain values; paths appear as digests of their content.
+            inputs: everything the result depends on, as plain values; paths appear as digests of
+                their content.
             make: writes the files of the stage into the folder it is given.
             resumable: keep the partial folder when ``make`` fails or is interrupted.
             force: make it even if it is current.
@@ -90,7 +92,9 @@ class Run:
         try:
             make(partial)
             outputs = {file.name: sha256_of(file) for file in sorted(partial.iterdir())}
-            write_text(partial / RECORD, json.dumps({"key": key, "outputs": outputs}, indent=2) + "\n")
+            write_text(
+                partial / RECORD, json.dumps({"key": key, "outputs": outputs}, indent=2) + "\n"
+            )
         except BaseException:
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -98,7 +102,7 @@ class Run:
 
 
 def content(folder: Path) -> str:
-    """Returns the digest of what a finished stage holds: equal content, equal digest, whatever its key."""
+    """Returns the digest of what a finished stage holds, whatever its key."""
     outputs = json.loads((folder / RECORD).read_text(encoding="utf-8"))["outputs"]
     return digest(outputs)
 
@@ -120,7 +124,10 @@ def locked(directory: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(
-                str(directory), "another qtool is working here", "one at a time", "Use another --run-dir."
+                str(directory),
+                "another qtool is working here",
+                "one at a time",
+                "Use another --run-dir.",
             ) from None
     try:
         yield
@@ -144,7 +151,7 @@ def sha256_of(path: Path) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that it is on disk when this returns, and never half-written under its name."""
+    """Writes a file: on disk when this returns, never half-written under its name."""
     temporary = path.with_name(f".{path.name}.tmp")
     with _os_errors_explained(path):
         try:

@@ -1,13 +1,16 @@
-"""Card-fraud detection: entity embeddings beside numeric features, then a wide batch-normalised MLP.
+"""Card-fraud detection: embeddings beside numeric features, then a wide batch-normed MLP.
 
-The architecture is the usual tabular baseline of the literature: categorical columns as entity embeddings (Guo and
-Berkhahn 2016, arXiv 1604.06737) joined with scaled numeric columns, then blocks of Linear → BatchNorm → ReLU → Dropout (the MLP of
-Gorishniy et al. 2021, arXiv 2106.11959). Without categorical columns it is a plain wide MLP.
+The architecture is the usual tabular baseline of the literature: categorical columns as entity
+embeddings (Guo and Berkhahn 2016, arXiv 1604.06737) joined with scaled numeric columns, then blocks
+of Linear → BatchNorm → ReLU → Dropout (the MLP of Gorishniy et al. 2021, arXiv 2106.11959). Without
+categorical columns it is a plain wide MLP.
 
 It returns one logit per transaction; sigmoid of it is the fraud score.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +20,22 @@ class FraudNet(nn.Module):
     """Embeddings, numeric columns and a wide MLP; see ``build``."""
 
     def __init__(
-        self, numeric: int, cardinalities: list[int], embedding: int, hidden: list[int], dropout: float
+        self,
+        numeric: int,
+        cardinalities: list[int],
+        embedding: int,
+        hidden: list[int],
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleList(nn.Embedding(rows, embedding) for rows in cardinalities)
-        for table in self.embeddings:
+        tables = [nn.Embedding(rows, embedding) for rows in cardinalities]
+        for table in tables:
             # The default unit variance would drown the numeric columns at the start.
             nn.init.normal_(table.weight, std=0.1)
+        self.embeddings = nn.ModuleList(tables)
         widths = [numeric + embedding * len(cardinalities), *hidden]
         blocks: list[nn.Module] = []
-        for width, next_width in zip(widths, widths[1:], strict=False):
+        for width, next_width in pairwise(widths):
             blocks += [nn.Linear(width, next_width), nn.BatchNorm1d(next_width), nn.ReLU()]
             blocks += [nn.Dropout(dropout)] if dropout else []
         self.body = nn.Sequential(*blocks)
@@ -42,7 +51,8 @@ class FraudNet(nn.Module):
         parts = [numeric]
         if categorical is not None:
             parts += [table(categorical[:, i]) for i, table in enumerate(self.embeddings)]
-        return self.head(self.body(torch.cat(parts, dim=1))).squeeze(1)
+        logits: Tensor = self.head(self.body(torch.cat(parts, dim=1))).squeeze(1)
+        return logits
 
 
 def build(
@@ -54,8 +64,8 @@ def build(
     """Returns an untrained fraud model.
 
     Args:
-        inputs: filled in by qtool from the encoder: ``{"numeric": {"shape": [columns]}, "categorical":
-            {"shape": [columns], "cardinalities": [...]}}``.
+        inputs: filled in by qtool from the encoder: ``{"numeric": {"shape": [columns]},
+            "categorical": {"shape": [columns], "cardinalities": [...]}}``.
         hidden: widths of the hidden layers.
         embedding: width of each embedding.
         dropout: share of hidden units dropped in training.

@@ -1,4 +1,4 @@
-"""The model card: one Markdown page that says what the INT8 model is, what it was compared with, and what it needs.
+"""The model card: one Markdown page on what the INT8 model is, was compared with, and needs.
 
 The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting", arXiv 1810.03993.
 """
@@ -6,7 +6,7 @@ The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting", arX
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qtool.evaluation.results import Evaluation
@@ -26,8 +26,8 @@ def model_card(
     evaluation: Evaluation,
     inputs: Sequence[Interface],
     outputs: Sequence[Interface],
-    rows: dict[str, int],
-    positives: dict[str, int],
+    rows: Mapping[str, int],
+    positives: Mapping[str, int],
 ) -> str:
     """Returns the card.
 
@@ -56,7 +56,8 @@ def model_card(
         "## Intended use",
         "",
         f"To take the place of its FP32 model at the operating threshold {decisions.threshold:.6g} "
-        f"({decisions.threshold_rule}), on rows like those below. Decisions on other data are not covered by this evidence.",
+        f"({decisions.threshold_rule}), on rows like those below. Decisions on other data are not "
+        "covered by this evidence.",
         "",
         "## Data",
         "",
@@ -75,8 +76,9 @@ def model_card(
             ],
         ),
         "",
-        f"Decisions that changed: {decisions.to_flagged + decisions.to_passed} of {decisions.rows:,} "
-        f"({decisions.flip_share:.4%}; with 95 % confidence at most {decisions.flip_share_upper:.4%}).",
+        f"Decisions that changed: {decisions.to_flagged + decisions.to_passed} of "
+        f"{decisions.rows:,} ({decisions.flip_share:.4%}; with 95 % confidence at most "
+        f"{decisions.flip_share_upper:.4%}).",
         "",
         *_latency(evaluation),
         "",
@@ -87,7 +89,8 @@ def model_card(
         "## Limits",
         "",
         *(f"* {note}" for note in evaluation.notes),
-        "* The evidence compares INT8 with FP32; it does not say that the FP32 model is fair or well specified.",
+        "* The evidence compares INT8 with FP32; it does not say that the FP32 model is fair or "
+        "well specified.",
         "",
         "## Provenance",
         "",

@@ -1,4 +1,4 @@
-"""Calibration: one streaming pass of the FP32 graph, one mergeable histogram per planned activation."""
+"""Calibration: one streaming pass, one mergeable histogram per planned activation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stage of one experiment shares: the config, the run directory, progress, and the opened data."""
+"""What the stages of one experiment share: config, run directory, progress, opened data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qtool evaluate``: FP32 against INT8 on the same rows, their latency, the gates, and the report."""
+"""``qtool evaluate``: FP32 against INT8 on the same rows, latency, gates, report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
+from qtool.commands.calibrate import PLAN
 from qtool.commands.context import Context
 from qtool.commands.prepare import (
     MODEL,
@@ -22,7 +23,7 @@ from qtool.commands.prepare import (
     prepared_stage,
     versions,
 )
-from qtool.commands.quantize import INT8_MODEL, PLAN, quantize, read_coverage
+from qtool.commands.quantize import INT8_MODEL, quantize, read_coverage
 from qtool.data.batch import Batch
 from qtool.data.split import SplitName
 from qtool.evaluation.coverage import not_fused
@@ -61,7 +62,7 @@ class Models:
 
 
 def int8_stage(context: Context) -> Path:
-    """Returns the folder of the INT8 model that the config asks for: from QAT if it has ``train_qat``."""
+    """Returns the folder of the INT8 model: from QAT if the config has ``train_qat``."""
     if context.experiment.train_qat is None:
         return quantize(context)
     from qtool.commands.train_qat import train_qat
@@ -150,20 +151,22 @@ def _scores(context: Context, models: Models, split: SplitName) -> Scores:
     return Scores(rows, labels, fp32_scores, int8_scores)
 
 
-def _score(session: Session, batch: Batch, kind: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _score(
+    session: Session, batch: Batch, kind: str
+) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     outputs = session.run(batch.inputs)[session.output_names[0]]
     return to_scores(outputs, kind, session.where).reshape(len(batch))
 
 
 def _batch_rows(context: Context, plan: Plan) -> int:
-    """A dynamic model's scores depend on the batch, so it is judged at the largest one that will be served."""
+    """A dynamic model's scores depend on the batch: it is judged at the largest one served."""
     if plan.method == "dynamic":
         return max(context.experiment.target.batch_sizes)
     return 1024
 
 
 def _parity(context: Context, models: Models) -> Parity | None:
-    """QAT measured its own graph; a calibrated model is measured here; a dynamic one has no fixed codes."""
+    """QAT measured its own graph; a dynamic model has no fixed codes; others are measured here."""
     if models.parity.is_file():
         return Parity(**json.loads(models.parity.read_text(encoding="utf-8")))
     if models.plan.method == "dynamic" or not models.plan.activations:
@@ -217,7 +220,8 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
         )
     if models.plan.method == "dynamic":
         notes.append(
-            "Dynamic ranges come from each batch, so a row's score depends on the rows scored with it. "
+            "Dynamic ranges come from each batch, so a row's score depends on the rows scored "
+            "with it. "
             f"Scores here are from batches of {_batch_rows(context, models.plan)}."
         )
     slow = not_fused(models.coverage)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from qtool.bundle.card import Interface, model_card
 from qtool.bundle.manifest import Manifest
-from qtool.commands.calibrate import RANGES, calibrate
+from qtool.commands.calibrate import PLAN, RANGES, calibrate
 from qtool.commands.context import Context
 from qtool.commands.evaluate import REPORT, evaluate, int8_stage
 from qtool.commands.prepare import (
@@ -23,7 +25,7 @@ from qtool.commands.prepare import (
     fp32_stage,
     versions,
 )
-from qtool.commands.quantize import COVERAGE, INT8_MODEL, PLAN
+from qtool.commands.quantize import COVERAGE, INT8_MODEL
 from qtool.config.document import write_document
 from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
 from qtool.errors import GateFailedError, ModelError
@@ -81,7 +83,7 @@ def export(context: Context) -> Path:
 
 
 def _check_same_scores(context: Context, model: ir.Model, combined: ir.Model) -> None:
-    """Raw rows through the graph with the encoder inside must score as encoded rows through the model."""
+    """Raw rows through the encoder's graph must score as encoded rows through the model."""
     inner, outer = (
         Session(model_bytes(graph), where)
         for graph, where in ((model, "the INT8 model"), (combined, "the model with its encoder"))
@@ -92,7 +94,8 @@ def _check_same_scores(context: Context, model: ir.Model, combined: ir.Model) ->
         rows = np.arange(len(batch))
         expected = inner.run(batch.inputs)[inner.output_names[0]]
         found = outer.run(raw_batch.take(rows).inputs)[outer.output_names[0]]
-        # Log may differ in the last bit between NumPy and the runtime, which can move one code by one step.
+        # Log may differ in the last bit between NumPy and the runtime, which can move one code by
+        # one step.
         if not np.allclose(expected, found, rtol=1e-2, atol=1e-2):
             gap = float(np.abs(expected - found).max())
             raise ModelError(
@@ -114,7 +117,9 @@ def _card(context: Context, evaluation: Evaluation, model: ir.Model, encoder: En
         Interface(info.name, _dtype(info.dtype), _shape(info.shape), kind)
         for info in outputs_of(model)[:1]
     ]
-    return model_card(evaluation, inputs, outputs, dict(counts.rows), dict(counts.positives))
+    return model_card(
+        evaluation, inputs, outputs, _by_name(counts.rows), _by_name(counts.positives)
+    )
 
 
 def _manifest(context: Context, evaluation: Evaluation, folder: Path) -> Manifest:
@@ -134,6 +139,10 @@ def _manifest(context: Context, evaluation: Evaluation, folder: Path) -> Manifes
         cpu=detect().name,
         seed=context.experiment.seed,
     )
+
+
+def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
+    return {str(name): count for name, count in counts.items()}
 
 
 def _meaning(name: str, encoder: Encoder) -> str:

@@ -1,4 +1,4 @@
-"""``qtool init``: a commented config for an ONNX model and a data file, filled in from what they say."""
+"""``qtool init``: a commented config, filled in from an ONNX model and a data file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ task: binary_classification
 
 model:
   onnx: {model}
-  output: {kind}              # what '{result}' holds: logit (qtool applies the sigmoid) or probability
+  output: {kind}              # what '{result}' holds: logit (qtool applies the sigmoid) or
+      probability
 
 data:
   source: {data}              # a file, a glob or a directory: Parquet, CSV or NPZ
@@ -87,7 +88,9 @@ def _relative(path: Path, output: Path) -> str:
 def _check_label(label: str, source: Source) -> str:
     if label not in source.schema.names:
         raise DataError(
-            f"{source.name}: column '{label}'", "missing", f"one of {', '.join(source.schema.names)}"
+            f"{source.name}: column '{label}'",
+            "missing",
+            f"one of {', '.join(source.schema.names)}",
         )
     return label
 
@@ -97,7 +100,9 @@ def _guess_label(source: Source) -> str:
     candidates = named or _binary_columns(source)
     if len(candidates) != 1:
         found = f"{len(candidates)} candidates ({', '.join(candidates)})" if candidates else "none"
-        raise DataError(f"{source.name}: label column", found, "exactly one", "Name it with --label.")
+        raise DataError(
+            f"{source.name}: label column", found, "exactly one", "Name it with --label."
+        )
     return candidates[0]
 
 
@@ -105,9 +110,9 @@ def _binary_columns(source: Source) -> list[str]:
     batch = next(source.batches(source.schema.names, SAMPLE_ROWS))
     found = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pat.is_boolean(column.type):
-            found.append(name)
-        elif pat.is_integer(column.type) and set(column.unique().to_pylist()) == {0, 1}:
+        if pat.is_boolean(column.type) or (
+            pat.is_integer(column.type) and set(column.unique().to_pylist()) == {0, 1}
+        ):
             found.append(name)
     return found
 
@@ -119,12 +124,11 @@ def _guess_key(source: Source, label: str) -> str | None:
     return None
 
 
-def _match_inputs(
-    infos: tuple[TensorInfo, ...], features: list[str], source: Source
-) -> list[str]:
+def _match_inputs(infos: tuple[TensorInfo, ...], features: list[str], source: Source) -> list[str]:
     """Returns the YAML lines of ``data.inputs``.
 
-    One input takes all usable columns in the order of the file; a float and an integer input share them by type.
+    One input takes all usable columns in the order of the file; a float and an integer input share
+    them by type.
     """
     numeric = [name for name in features if _is_number(source.schema.field(name).type)]
     if len(infos) == 1 and infos[0].dtype == "float32":
@@ -158,7 +162,9 @@ def _input(info: TensorInfo, columns: list[str], source: Source) -> str:
     listed = ", ".join(_quoted(name) for name in columns)
     if info.dtype == "int64":
         return f"    {info.name}: {{kind: categorical, encode: none, columns: [{listed}]}}"
-    return f"    {info.name}: {{columns: [{listed}]}}   # add scale: standard if the model expects it"
+    return (
+        f"    {info.name}: {{columns: [{listed}]}}   # add scale: standard if the model expects it"
+    )
 
 
 def _quoted(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What every command starts from: fitted data, the FP32 model, its prepared form, the calibration rows."""
+"""What every command starts from: fitted data, the FP32 model, its prepared form."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qtool.commands.context import Context
 from qtool.config.model import OnnxModel
 from qtool.data.batch import Batch
 from qtool.data.dataset import Dataset
-from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
 from qtool.data.encoder_file import encoder_from_json, encoder_to_json
+from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
 from qtool.data.fitted_file import fitted_from_json, split_to_json
 from qtool.data.fitting import fit
 from qtool.data.sampling import calibration_sample
@@ -34,11 +34,11 @@ PARITY = "parity.json"
 PARITY_ROWS = 10_000
 """Rows on which two forms of a model are compared code by code."""
 TOLERANCE = 1e-4
-"""Largest difference of prepared and original scores: float32 rounding in another order of operations."""
+"""Largest difference of prepared and original scores: float32 rounding in another order."""
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Returns the installed versions, for stage keys and manifests, without importing the packages."""
+    """Returns the installed versions without importing the packages."""
     return {package: importlib.metadata.version(package) for package in packages}
 
 
@@ -115,7 +115,7 @@ def first_rows(context: Context, rows: int, batch_rows: int = 1000) -> Iterator[
 
 
 def describe_inputs(encoder: Encoder) -> dict[str, dict[str, Any]]:
-    """Returns what a model's build function may want to know: shape and, for codes, cardinalities."""
+    """Returns what a build function may want to know: shapes and cardinalities."""
     described: dict[str, dict[str, Any]] = {}
     for name, part in encoder.inputs.items():
         if isinstance(part, NumericEncoding):
@@ -129,7 +129,7 @@ def describe_inputs(encoder: Encoder) -> dict[str, dict[str, Any]]:
 
 
 def check_inputs(model: ir.Model, encoder: Encoder, where: Path) -> None:
-    """Raises ModelError unless names, dtypes and shapes of the model's inputs are those of ``data.inputs``."""
+    """Raises ModelError unless the model's inputs are those that ``data.inputs`` makes."""
     found = {info.name: info for info in inputs_of(model)}
     if set(found) != set(encoder.inputs):
         raise ModelError(
@@ -181,7 +181,9 @@ def _check_equal(context: Context, model: ir.Model, prepared: ir.Model, sample: 
     for graph, where in ((model, "the FP32 model"), (prepared, "the prepared model")):
         outputs = Session(model_bytes(graph), where).run(sample.inputs)[name]
         if len(outputs) != len(sample):
-            raise ModelError(where, f"{len(outputs)} outputs for {len(sample)} rows", "one output per row")
+            raise ModelError(
+                where, f"{len(outputs)} outputs for {len(sample)} rows", "one output per row"
+            )
         scores.append(to_scores(outputs, kind, where))
     difference = float(np.abs(scores[0] - scores[1]).max())
     if difference > TOLERANCE:

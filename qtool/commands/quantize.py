@@ -1,4 +1,4 @@
-"""``qtool quantize``: post-training quantization, static or dynamic, and the coverage of every node."""
+"""``qtool quantize``: post-training quantization, and the coverage of every node."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COVERAGE = "coverage.json"
 
 
 def quantize(context: Context) -> Path:
-    """Writes the post-training INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
+    """Writes the INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
     prepared = prepared_stage(context)
     plan = plan_for(context)
     calibrated = calibrate(context) if plan.method == "static" else None

@@ -1,4 +1,4 @@
-"""The FP32 model from a torch module: its checkpoint loaded, or trained here, then exported to ONNX."""
+"""The FP32 model from a torch module: loaded or trained, then exported to ONNX."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEIGHTS = "weights.pt"
 
 
 def train_fp32_stage(context: Context, section: TorchModel) -> Path:
-    """Builds, loads or trains, and exports the torch module: folder with model.onnx and weights.pt."""
+    """Loads or trains the torch module and exports it: folder with model.onnx, weights.pt."""
     trains = section.checkpoint is None
     data = data_stage(context)
     inputs = describe_inputs(dataset(context).fitted.encoder)

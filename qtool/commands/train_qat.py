@@ -1,4 +1,4 @@
-"""``qtool train-qat``: fine-tunes the graph that is deployed with its quantization in the loop, and writes it as INT8."""
+"""``qtool train-qat``: fine-tunes the deployed graph with its quantization in the loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIMULATION = "fake-quant torch graph"
 
 
 def train_qat(context: Context) -> Path:
-    """Trains and writes: folder with model.int8.onnx, plan.json, coverage.json, history.json, parity.json.
+    """Trains and writes: folder with the INT8 model, its plan, coverage, history and parity.
 
     Raises:
         ConfigError: the config has no ``train_qat`` section.
@@ -97,9 +97,7 @@ def train_qat(context: Context) -> Path:
         threads=threads,
         versions=versions("torch", "onnxruntime", "onnx-ir"),
     )
-    return context.run.stage(
-        "train-qat", key, make, resumable=True, force=context.run.force
-    )
+    return context.run.stage("train-qat", key, make, resumable=True, force=context.run.force)
 
 
 def graph_parity(

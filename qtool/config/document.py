@@ -1,7 +1,8 @@
 """Reads a configuration file into plain values that know where they were written: the only yaml.
 
-``extends: other.yaml`` starts from another file; mappings merge key by key, everything else replaces, and ``null`` removes a key, which
-restores its default. Overrides (``a.b=value``) come last. Every key keeps the file and line it came from.
+``extends: other.yaml`` starts from another file; mappings merge key by key, everything else
+replaces, and ``null`` removes a key, which restores its default. Overrides (``a.b=value``) come
+last. Every key keeps the file and line it came from.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def _read_file(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(str(path), "no such file", "a YAML config", "qtool init writes one.") from None
+        raise ConfigError(
+            str(path), "no such file", "a YAML config", "qtool init writes one."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), f"cannot be read ({error})", "a UTF-8 YAML file") from error
     return _parse(text, str(path), path.parent)
@@ -97,7 +100,9 @@ def _parse(text: str, name: str, directory: Path) -> Document:
     origins: dict[Place, str] = {(): name}
     values = {} if root is None else _plain(root, (), name, directory, origins)
     if not isinstance(values, dict):
-        raise ConfigError(name, f"a {type(values).__name__}", "a mapping of sections (name:, model:, …)")
+        raise ConfigError(
+            name, f"a {type(values).__name__}", "a mapping of sections (name:, model:, …)"
+        )
     return Document(values, origins)
 
 
@@ -127,14 +132,18 @@ def _plain(
         value = constructor.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
         at = f"{name}:{node.start_mark.line + 1}"
-        raise ConfigError(at, f"'{node.value}' cannot be read ({error})", "a plain value") from error
+        raise ConfigError(
+            at, f"'{node.value}' cannot be read ({error})", "a plain value"
+        ) from error
     return LocatedStr(value, directory) if isinstance(value, str) else value
 
 
 def _override(text: str) -> Document:
     key, separator, value = text.partition("=")
     if not separator or not all(part for part in key.split(".")):
-        raise UsageError(f"--set {text}", "not an override", "key=value, for example data.label=fraud")
+        raise UsageError(
+            f"--set {text}", "not an override", "key=value, for example data.label=fraud"
+        )
     origin = f"--set {text}"
     parsed = _parse(f"value: {value}" if value else "value:", origin, Path.cwd()).values["value"]
     values: Any = parsed

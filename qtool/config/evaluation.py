@@ -65,9 +65,7 @@ class Gates(Section):
 class Evaluation(Section):
     """What is compared between FP32 and INT8, and what must hold."""
 
-    metrics: list[Metric] = Field(
-        ["auc", "gini", "ks", "pr_auc", "brier", "ece"], min_length=1
-    )
+    metrics: list[Metric] = Field(["auc", "gini", "ks", "pr_auc", "brier", "ece"], min_length=1)
     decision: Decision = Decision()
     latency: Latency = Latency()
     gates: Gates = Gates()

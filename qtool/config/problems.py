@@ -1,4 +1,4 @@
-"""Turns pydantic's complaints into qtool's: file and line, what was found, what was expected, did you mean."""
+"""Turns pydantic's complaints into qtool's: where, found, expected, did you mean."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def _problem(detail: Any, document: Document, schema: Schema) -> ConfigError:
         options = context.get("expected") or context.get("expected_tags")
         value = context.get("tag", detail["input"])
         choices = [option.strip("' ") for option in str(options).replace(" or ", ", ").split(", ")]
-        return ConfigError(where, f"{value!r}", _one_of(choices), _did_you_mean(str(value), choices))
+        return ConfigError(
+            where, f"{value!r}", _one_of(choices), _did_you_mean(str(value), choices)
+        )
     if kind == "union_tag_not_found":
         key = str(context.get("discriminator", "")).strip("'")
         return ConfigError(where, f"no '{key}'", f"the key '{key}', which says what the section is")
@@ -45,7 +47,9 @@ def _problem(detail: Any, document: Document, schema: Schema) -> ConfigError:
     if kind == "value_error":
         return ConfigError(where, message)
     if kind == "model_kind":
-        return ConfigError(where, f"keys {sorted(detail['input'])}", message.removeprefix("expected "))
+        return ConfigError(
+            where, f"keys {sorted(detail['input'])}", message.removeprefix("expected ")
+        )
     expected = message.removeprefix("Input should be ")
     return ConfigError(where, f"{detail['input']!r}", expected[0].lower() + expected[1:])
 
@@ -67,11 +71,13 @@ def _unknown_key(where: str, place: Place, schema: Schema) -> ConfigError:
 
 
 def _place(loc: tuple[str | int, ...], values: Any, *, keep_last: bool) -> Place:
-    """Drops what pydantic adds to a location: the tags of unions, which are not keys of the file."""
+    """Drops the tags of unions, which pydantic adds to a location."""
     place: list[str | int] = []
     for index, part in enumerate(loc):
         inside = isinstance(values, dict) and part in values
-        inside = inside or (isinstance(values, list) and isinstance(part, int) and part < len(values))
+        inside = inside or (
+            isinstance(values, list) and isinstance(part, int) and part < len(values)
+        )
         if inside:
             place.append(part)
             values = values[part]

@@ -50,7 +50,7 @@ class StaticQuantization(Section):
         0.1, ge=0, le=0.5, description="smallest share of each class among the calibration rows"
     )
     per_channel: bool = Field(False, description="one weight scale per output channel")
-    layers: list[LayerRule] = []
+    layers: list[LayerRule] = Field(default_factory=list)
 
 
 class DynamicQuantization(Section):
@@ -58,7 +58,7 @@ class DynamicQuantization(Section):
 
     method: Literal["dynamic"]
     per_channel: bool = Field(False, description="one weight scale per output channel")
-    layers: list[LayerRule] = []
+    layers: list[LayerRule] = Field(default_factory=list)
 
 
 Quantization = Annotated[StaticQuantization | DynamicQuantization, Field(discriminator="method")]

@@ -16,7 +16,9 @@ class Training(Section):
     batch_size: int = Field(512, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
-    positive_weight: float = Field(1.0, gt=0, description="weight of the positive class in the loss")
+    positive_weight: float = Field(
+        1.0, gt=0, description="weight of the positive class in the loss"
+    )
     schedule: Literal["cosine", "constant"] = "cosine"
     checkpoint_steps: int = Field(200, gt=0, description="steps between checkpoints")
 
@@ -34,7 +36,9 @@ class TrainQat(Section):
     batch_size: int = Field(512, gt=0)
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    positive_weight: float = Field(1.0, gt=0, description="weight of the positive class in the loss")
+    positive_weight: float = Field(
+        1.0, gt=0, description="weight of the positive class in the loss"
+    )
     schedule: Literal["cosine", "constant"] = "cosine"
     learn_scales: bool = Field(
         True, description="learn the step sizes (LSQ, arXiv 1902.08153); false keeps the calibrated"

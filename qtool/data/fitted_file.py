@@ -33,5 +33,8 @@ def fitted_from_json(text: str, encoder: Encoder, where: str) -> Fitted:
         return Fitted(encoder, split, SplitCounts(**raw["counts"]))
     except (ValueError, KeyError, TypeError) as error:
         raise StaleArtifactError(
-            where, f"not a fitted split ({error})", "the file as qtool wrote it", "Make it again with --force."
+            where,
+            f"not a fitted split ({error})",
+            "the file as qtool wrote it",
+            "Make it again with --force.",
         ) from error

@@ -1,4 +1,4 @@
-"""Coverage: for every node of the prepared graph, what was planned, why, and what the runtime executes."""
+"""Coverage: what was planned for every node, why, and what the runtime executes."""
 
 from __future__ import annotations
 

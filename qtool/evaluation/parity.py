@@ -1,7 +1,8 @@
 """Parity: are the codes that a simulation computes the codes that the integer kernels compute?
 
-Codes are compared at every quantized activation, the model's output as real numbers. The runtime's codes are read by making them
-outputs of the INT8 graph; the integer kernels produce them all the same, which is checked on the optimised graph.
+Codes are compared at every quantized activation, the model's output as real numbers. The runtime's
+codes are read by making them outputs of the INT8 graph; the integer kernels produce them all the
+same, which is checked on the optimised graph.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ UNFUSED = "Q/DQ graph in float32, nothing fused"
 
 
 def session_with_codes(int8_model: bytes, plan: Plan, *, optimize: bool = True) -> Session:
-    """Returns a session of the INT8 model that also outputs the codes of every planned activation."""
+    """Returns a session that also outputs the codes of every planned activation."""
     names = [codes_name(name) for name in plan.activations]
     model: ir.Model = with_outputs(model_from_bytes(int8_model), names)
     return Session(model_bytes(model), "the INT8 model", optimize=optimize)
 
 
 def unfused_parity(int8_model: bytes, plan: Plan, batches: Iterable[Arrays]) -> Parity:
-    """Returns the parity of the Q/DQ graph, computed node by node in float32, with the integer kernels."""
+    """Returns the parity of the Q/DQ graph, computed in float32, with the integer kernels."""
     runtime = session_with_codes(int8_model, plan)
     simulation = session_with_codes(int8_model, plan, optimize=False)
     pairs = ((simulation.run(batch), runtime.run(batch)) for batch in batches)
@@ -44,7 +45,8 @@ def compare(simulation: str, plan: Plan, pairs: Iterable[tuple[Arrays, Arrays]])
 
     Args:
         simulation: its name.
-        plan: names the activations; both values hold their codes under ``codes_name`` and the output under any other name.
+        plan: names the activations; both values hold their codes under ``codes_name`` and the
+            output under any other name.
         pairs: one pair per batch.
     """
     names = [codes_name(name) for name in plan.activations]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Scores:
-    """Labels and scores of the same rows: arrays of shape (rows,); scores are probabilities in [0, 1]."""
+    """Labels and scores of the same rows, shape (rows,); scores are probabilities."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int8]
@@ -105,10 +104,11 @@ class NodeCoverage:
 
 @dataclass(frozen=True)
 class Parity:
-    """A simulation of the quantized arithmetic against the integer kernels of ONNX Runtime, on the same rows.
+    """A simulation of the quantized arithmetic against ONNX Runtime's integer kernels.
 
     Attributes:
-        simulation: what was simulated with: the fake-quant torch graph that QAT trained, or the Q/DQ graph in float32.
+        simulation: what was simulated with: the fake-quant torch graph that QAT trained, or the
+            Q/DQ graph in float32.
         codes: activation codes compared.
         equal_share: share of them that are equal.
         largest_code_difference: in quantization steps.
@@ -139,8 +139,9 @@ class GateResult:
 class Evaluation:
     """Everything ``evaluate`` found out.
 
-    ``latency`` is empty when it was not measured; ``parity`` is None for the dynamic method. ``provenance`` is
-    shown as a table: what was evaluated, from which files, by which versions, on which CPU.
+    ``latency`` is empty when it was not measured; ``parity`` is None for the dynamic method.
+    ``provenance`` is shown as a table: what was evaluated, from which files, by which versions, on
+    which CPU.
     """
 
     name: str

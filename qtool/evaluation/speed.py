@@ -30,7 +30,8 @@ def measure_latency(
     """Returns one result per batch size.
 
     Args:
-        fp32: candidates for the baseline by name; the one with the lowest median is used, per batch size.
+        fp32: candidates for the baseline by name; the one with the lowest median is used, per batch
+            size.
         int8: the INT8 model.
         rows: real inputs, repeated where a batch needs more of them.
         batch_sizes: rows per call.

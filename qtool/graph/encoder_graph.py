@@ -95,7 +95,9 @@ class _Front:
         sign = self._node("Sign", f"{name}.sign", x)
         size = self._node("Abs", f"{name}.abs", x)
         shifted = self._node("Add", f"{name}.shifted", size, np.float32(1))
-        return self._node("Mul", f"{name}.signed_log", sign, self._node("Log", f"{name}.ln", shifted))
+        return self._node(
+            "Mul", f"{name}.signed_log", sign, self._node("Log", f"{name}.ln", shifted)
+        )
 
     def _node(
         self,

@@ -15,12 +15,12 @@ from onnx.checker import ValidationError
 from qtool.errors import ModelError
 
 OPSETS = range(13, 24)
-"""Supported ai.onnx opsets; 13 is the first whose QuantizeLinear and DequantizeLinear know per-axis scales."""
+"""Supported ai.onnx opsets; 13 is the first with per-axis QuantizeLinear."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Name, NumPy dtype (``object`` for text) and shape; a symbolic dimension is a str, an unknown one None."""
+    """Name, NumPy dtype (``object`` for text), shape (symbolic: str, unknown: None)."""
 
     name: str
     dtype: str
@@ -34,13 +34,17 @@ def read_model(path: Path) -> ir.Model:
         ModelError: the file is missing, truncated, not ONNX, invalid or of an unsupported opset.
     """
     if not path.is_file():
-        raise ModelError(str(path), "no such file", "an ONNX model", "Check model.onnx in the config.")
+        raise ModelError(
+            str(path), "no such file", "an ONNX model", "Check model.onnx in the config."
+        )
     try:
         # Given the path, the checker also confines external data to the model's directory.
         onnx.checker.check_model(str(path))
         proto = onnx.load(str(path))
     except PermissionError as error:
-        raise ModelError(str(path), f"cannot be read ({error.strerror})", "a readable file") from error
+        raise ModelError(
+            str(path), f"cannot be read ({error.strerror})", "a readable file"
+        ) from error
     except (DecodeError, ValidationError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(

@@ -33,7 +33,8 @@ class Parameters:
     """All numbers of a quantization: float constants as they are to be quantized, and how.
 
     Attributes:
-        constants: initializer name → float32 array, for every weight and bias of the plan and every absorbed table.
+        constants: initializer name → float32 array, for every weight and bias of the plan and every
+            absorbed table.
         activations: tensor name → parameters.
         weights: initializer name → parameters (of ``diag(scale) @ weight`` where the plan folds).
     """
@@ -87,12 +88,12 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
 
 
 def fold(weight: Array, folds: str | None, activations: dict[str, QuantParams]) -> Array:
-    """Returns what is quantized: ``diag(scale) @ weight`` where the weight absorbs column scales."""
+    """Returns what is quantized: ``diag(scale) @ weight`` where the plan folds."""
     return weight if folds is None else activations[folds].scale[:, None] * weight
 
 
 def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[int, str]]:
-    """Returns, per column-wise activation, the first column → name of each table stored in its codes."""
+    """Returns, per column-wise activation, first column → table stored in its codes."""
     found: dict[str, dict[int, str]] = {}
     for node in model.graph:
         if node.op_type != "Gather" or constant(node.inputs[0]) is None:

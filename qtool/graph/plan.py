@@ -3,21 +3,24 @@
 It names, on the prepared graph:
 
 * every node, with its treatment and the reason;
-* every quantized activation with its ``QuantSpec``. Its meaning is simple: wherever the tensor is used,
-  its quantized and dequantized value is used. A spec with ``axis=1`` (see ``numerics.affine``) has one scale per
-  column; the graph's tabular inputs get it, because an amount beside a flag must not destroy the flag;
-* every quantized weight. ``folds`` names the column-wise activation whose scales the rows of the weight
+* every quantized activation with its ``QuantSpec``. Its meaning is simple: wherever the tensor is
+  used, its quantized and dequantized value is used. A spec with ``axis=1`` (see
+  ``numerics.affine``) has one scale per column; the graph's tabular inputs get it, because an
+  amount beside a flag must not destroy the flag;
+* every quantized weight. ``folds`` names the column-wise activation whose scales the rows of the
+  weight
   absorb: what is quantized is ``diag(scale) @ weight``, shape (columns, outputs).
 
 Rules (static method):
 
-1. A Gemm with a constant weight and a float32 input of rank 2 is static: uint8 (on Arm int8) activation, int8
-   weight, int32 bias with scale s_x * s_w. Its output stays float unless it feeds another static Gemm (through
-   Relu, which the runtime folds into the requantization).
-2. Only inputs of static Gemms are quantized. Islands between them (softmax, GELU, normalisations) stay float.
-3. A table read by Gather whose values reach only static Gemms through Concat and reshaping of one row is
-   stored as codes of that Gemm's column-wise input; any other embedding table is stored as int8 with one scale per
-   column and dequantized after the Gather (treatment ``storage``).
+1. A Gemm with a constant weight and a float32 input of rank 2 is static: uint8 (on Arm int8)
+   activation, int8 weight, int32 bias with scale s_x * s_w. Its output stays float unless it feeds
+   another static Gemm (through Relu, which the runtime folds into the requantization).
+2. Only inputs of static Gemms are quantized. Islands between them (softmax, GELU, normalisations)
+   stay float.
+3. A table read by Gather whose values reach only static Gemms through Concat and reshaping of one
+   row is stored as codes of that Gemm's column-wise input; any other embedding table is stored as
+   int8 with one scale per column and dequantized after the Gather (treatment ``storage``).
 """
 
 from __future__ import annotations
@@ -73,8 +76,11 @@ class Plan:
     biases: dict[str, tuple[str, str]]
 
     def to_json(self) -> str:
-        """Returns the plan as text: one line per node and tensor, so that it can be read and edited."""
-        lines = [f'  "{key}": {json.dumps(getattr(self, key))}' for key in ("method", "target", "model_sha256")]
+        """Returns the plan as text that can be read and edited: one line per node and tensor."""
+        lines = [
+            f'  "{key}": {json.dumps(getattr(self, key))}'
+            for key in ("method", "target", "model_sha256")
+        ]
         nodes = ",\n".join(f"    {json.dumps(asdict(node))}" for node in self.nodes)
         lines.append(f'  "nodes": [\n{nodes}\n  ]')
         for key in ("activations", "weights", "biases"):
@@ -108,7 +114,10 @@ class Plan:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StaleArtifactError(
-                where, f"not a plan ({error})", "a plan.json of this version", "Make it again with --force."
+                where,
+                f"not a plan ({error})",
+                "a plan.json of this version",
+                "Make it again with --force.",
             ) from error
 
 

@@ -90,7 +90,8 @@ def tabular_values(model: ir.Model) -> set[str]:
 def absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | None:
     """Returns the column-wise activation that the table read by the Gather ``node`` is a part of.
 
-    Its Gather feeds one Concat along axis 1 and nothing else, row by row, and the table has no other reader.
+    Its Gather feeds one Concat along axis 1 and nothing else, row by row, and the table has no
+    other reader.
     """
     table, output = node.inputs[0], node.outputs[0]
     uses = list(output.uses())
@@ -137,7 +138,9 @@ def _treat(
     if node.op_type == "Gather" and _is_embedding(node):
         return treated("storage", "int8 table, dequantized after the lookup")
     if node.op_type == "Relu" and _follows_dense(node):
-        return treated("float", "folded into the requantization of the GEMM where its output is INT8")
+        return treated(
+            "float", "folded into the requantization of the GEMM where its output is INT8"
+        )
     return treated("float", f"{node.op_type} has no faster INT8 form here")
 
 

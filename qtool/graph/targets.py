@@ -1,8 +1,9 @@
 """Target profiles: what the INT8 kernels of a CPU need from the graph.
 
-ONNX Runtime 1.31 on x86 has fast kernels for uint8 activations with int8 weights only (MLAS GemmU8S8Dispatch; measured: int8 activations run
-scalar code, 5 times slower than FP32). Without VNNI the kernel adds pairs of products in int16 (VPMADDUBSW), which saturates when
-255 * |w0| + 255 * |w1| > 32767; weights of 7 bits (|w| <= 63) cannot.
+ONNX Runtime 1.31 on x86 has fast kernels for uint8 activations with int8 weights only (MLAS
+GemmU8S8Dispatch; measured: int8 activations run scalar code, 5 times slower than FP32). Without
+VNNI the kernel adds pairs of products in int16 (VPMADDUBSW), which saturates when 255 * |w0| + 255
+* |w1| > 32767; weights of 7 bits (|w| <= 63) cannot.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""Writes the INT8 graph: a plan and its parameters become Q/DQ nodes in the form that the runtime fuses.
+"""Writes the INT8 graph: plan and parameters become Q/DQ nodes that the runtime fuses.
 
 Forms (ONNX Runtime 1.31, checked on the optimised graph after every write by ``runtime.kernels``):
 
-* static Gemm: DequantizeLinear on activation, int8 weight and int32 bias in front of Gemm → QGemm; its output is requantized only
-  where another static Gemm reads it, else it leaves the kernel as float32.
-* column-wise input: each part → Mul(1/scale) → Add(zero_point) → QuantizeLinear(1, 0); tables are stored as codes; the parts
-  are concatenated as codes; the zero points are taken out of the int32 bias: Σ_k (c_k - z_k) q_k = Σ_k c_k q_k - Σ_k z_k q_k.
-* static Gemm with float32 output in front of an activation that the runtime would fuse into a *float* Gemm first: com.microsoft.QGemm itself.
+* static Gemm: DequantizeLinear on activation, int8 weight and int32 bias in front of Gemm → QGemm;
+  its output is requantized only where another static Gemm reads it, else it leaves the kernel as
+  float32.
+* column-wise input: each part → Mul(1/scale) → Add(zero_point) → QuantizeLinear(1, 0); tables are
+  stored as codes; the parts are concatenated as codes; the zero points are taken out of the int32
+  bias: Σ_k (c_k - z_k) q_k = Σ_k c_k q_k - Σ_k z_k q_k.
+* static Gemm with float32 output in front of an activation that the runtime would fuse into a
+  *float* Gemm first: com.microsoft.QGemm itself.
 * dynamic Gemm: com.microsoft.DynamicQuantizeMatMul with the bias inside.
 * stored table: Gather(int8) → Cast → Mul(scale of each column).
 """
@@ -26,9 +29,20 @@ from qtool.numerics.affine import QuantParams, quantize, quantize_columns
 
 MICROSOFT = "com.microsoft"
 FUSED_ACTIVATIONS = frozenset(
-    "Elu HardSigmoid LeakyRelu Relu Selu Sigmoid Softplus Softsign Tanh ThresholdedRelu".split()
+    {
+        "Elu",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "ThresholdedRelu",
+    }
 )
-"""What ONNX Runtime 1.31 (GemmActivationFusion) fuses into a float Gemm before it looks for Q/DQ nodes."""
+"""What ONNX Runtime 1.31 (GemmActivationFusion) fuses into a float Gemm, before Q/DQ."""
 METADATA_PREFIX = "qtool."
 
 
@@ -57,7 +71,7 @@ def write(
 
 
 def codes_name(activation: str) -> str:
-    """Returns the name of the value that holds the codes of a planned activation in the INT8 graph."""
+    """Returns the name of the codes of a planned activation in the INT8 graph."""
     return f"{activation}.q_output"
 
 
@@ -118,7 +132,8 @@ class _Writer:
 
     def _table_codes(self, part: ir.Value, params: QuantParams) -> ir.Value:
         gather = part.producer()
-        assert gather is not None and gather.inputs[0] is not None
+        assert gather is not None
+        assert gather.inputs[0] is not None
         name = str(gather.inputs[0].name)
         table = quantize_columns(self.parameters.constants[name], params)
         lookup = ir.node(
@@ -178,7 +193,8 @@ class _Writer:
     ) -> None:
         """Replaces ``node`` by QGemm(a, a_scale, a_zero, b, b_scale, b_zero, bias) → float32."""
         dequantize = node.inputs[0].producer() if node.inputs[0] is not None else None
-        assert dequantize is not None and dequantize.op_type == "DequantizeLinear"
+        assert dequantize is not None
+        assert dequantize.op_type == "DequantizeLinear"
         fused = ir.node(
             "QGemm",
             [

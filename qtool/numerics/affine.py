@@ -1,27 +1,31 @@
 """Affine quantization: real number ↔ 8-bit code.
 
-    q = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)        x' = (q - zero_point) * scale
+    q = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)        x' = (q - zero_point) *
+    scale
 
 The scale is float32 and zero is always exact (ONNX operators QuantizeLinear and DequantizeLinear,
-opset 13 and later). A ``QuantSpec`` says which codes there are, ``QuantParams`` adds the numbers; the four verbs
+opset 13 and later). A ``QuantSpec`` says which codes there are, ``QuantParams`` adds the numbers;
+the four verbs
 compose: choose → quantize → dequantize, and fake_quantize does the last two.
 
-**Columns.** An activation with ``axis=1`` has one scale per column of a (rows, columns) tensor. ONNX Runtime's
-QuantizeLinear is slow with an axis, so the writer emits ``Mul(1/scale) → Add(zero_point) → QuantizeLinear(1, 0)``,
-and this module computes the same: multiplication by the float32 reciprocal, then addition, then
-rounding. The consumer's weight absorbs the scales.
+**Columns.** An activation with ``axis=1`` has one scale per column of a (rows, columns) tensor.
+ONNX Runtime's QuantizeLinear is slow with an axis, so the writer emits ``Mul(1/scale) →
+Add(zero_point) → QuantizeLinear(1, 0)``, and this module computes the same: multiplication by the
+float32 reciprocal, then addition, then rounding. The consumer's weight absorbs the scales.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Dtype = Literal["uint8", "int8"]
 Array = NDArray[np.float32]
+Codes = NDArray[np.integer]
+Scalar = TypeVar("Scalar", bound=np.generic)
 TINY = np.float32(np.finfo(np.float32).tiny)
 
 
@@ -48,14 +52,14 @@ class QuantSpec:
     @property
     def qmax(self) -> int:
         """Largest code."""
-        return 2**self.bits - 1 if self.dtype == "uint8" else 2 ** (self.bits - 1) - 1
+        return (1 << self.bits) - 1 if self.dtype == "uint8" else (1 << (self.bits - 1)) - 1
 
     @property
     def qmin(self) -> int:
         """Smallest code; symmetric specs leave out -2^(bits-1)."""
         if self.dtype == "uint8":
             return 0
-        return -self.qmax if self.symmetric else -(2 ** (self.bits - 1))
+        return -self.qmax if self.symmetric else -(1 << (self.bits - 1))
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class QuantParams:
 
     spec: QuantSpec
     scale: Array
-    zero_point: NDArray[np.integer]
+    zero_point: Codes
 
-    def broadcast(self, values: NDArray[np.generic], ndim: int) -> NDArray[np.generic]:
+    def broadcast(self, values: NDArray[Scalar], ndim: int) -> NDArray[Scalar]:
         """Returns per-axis ``values`` in a shape that broadcasts over an ``ndim`` tensor."""
         if self.spec.axis is None:
             return values
@@ -117,20 +121,20 @@ def weight_qparams(weight: Array, spec: QuantSpec) -> QuantParams:
     return choose_qparams(weight.min(axis=axes), weight.max(axis=axes), spec)
 
 
-def quantize(x: Array, params: QuantParams) -> NDArray[np.integer]:
+def quantize(x: Array, params: QuantParams) -> Codes:
     """Returns the codes of ``x``: division by the scale, round half to even, clamp."""
     scale = params.broadcast(params.scale, x.ndim)
     codes = np.rint(x / scale) + params.broadcast(params.zero_point, x.ndim).astype(np.float32)
-    return np.clip(codes, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype)
+    return _clamped(codes, params.spec)
 
 
-def quantize_columns(x: Array, params: QuantParams) -> NDArray[np.integer]:
-    """Returns the codes of a (rows, columns) activation as the Mul → Add → QuantizeLinear form does."""
+def quantize_columns(x: Array, params: QuantParams) -> Codes:
+    """Returns the codes of a column-wise activation, as Mul → Add → QuantizeLinear does."""
     scaled = x * (np.float32(1) / params.scale) + params.zero_point.astype(np.float32)
-    return np.clip(np.rint(scaled), params.spec.qmin, params.spec.qmax).astype(params.spec.dtype)
+    return _clamped(np.rint(scaled), params.spec)
 
 
-def dequantize(codes: NDArray[np.integer], params: QuantParams) -> Array:
+def dequantize(codes: Codes, params: QuantParams) -> Array:
     """Returns the real numbers that ``codes`` stand for, float32."""
     zero_point = params.broadcast(params.zero_point, codes.ndim).astype(np.int32)
     centred = (codes.astype(np.int32) - zero_point).astype(np.float32)
@@ -140,3 +144,7 @@ def dequantize(codes: NDArray[np.integer], params: QuantParams) -> Array:
 def fake_quantize(x: Array, params: QuantParams) -> Array:
     """Returns ``x`` moved to the nearest representable numbers."""
     return dequantize(quantize(x, params), params)
+
+
+def _clamped(codes: Array, spec: QuantSpec) -> Codes:
+    return np.asarray(np.clip(codes, spec.qmin, spec.qmax).astype(spec.dtype))

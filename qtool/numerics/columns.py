@@ -1,14 +1,16 @@
 """Column scales of a tabular activation, balanced against the weight that absorbs them.
 
-A column-wise activation gives every column its own step s_k, and the weight row k becomes s_k * W_k (graph.plan, ``folds``). Small
-steps are exact for the activation, but rows that shrink much against the largest one are badly resolved by the weight's single
-step d. Writing w_k² = Σ_j W_kj² and e_k² = E[x_k²], the expected squared output error over n outputs is
+A column-wise activation gives every column its own step s_k, and the weight row k becomes s_k * W_k
+(graph.plan, ``folds``). Small steps are exact for the activation, but rows that shrink much against
+the largest one are badly resolved by the weight's single step d. Writing w_k² = Σ_j W_kj² and e_k²
+= E[x_k²], the expected squared output error over n outputs is
 
     Σ_k s_k² w_k² / 12   +   n d² Σ_k (e_k / s_k)² / 12,        d = max_k s_k max_j|W_kj| / qmax,
 
-and for a given d each term of the sum is smallest at s_k² = √n d e_k / w_k, limited from below by the observed range (no
-clipping beyond the observer's) and from above by d itself. That leaves one number, d, which is searched. The idea is SmoothQuant's
-migration (Xiao et al. 2023, arXiv 2211.10438) with the error model in place of its exponent; it is exact in FP32 and free at run time.
+and for a given d each term of the sum is smallest at s_k² = √n d e_k / w_k, limited from below by
+the observed range (no clipping beyond the observer's) and from above by d itself. That leaves one
+number, d, which is searched. The idea is SmoothQuant's migration (Xiao et al. 2023, arXiv
+2211.10438) with the error model in place of its exponent; it is exact in FP32 and free at run time.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
 """A histogram that merges exactly: the statistics of one activation, in constant memory.
 
-The bins have width 2**e and start at multiples of it, so bin i holds i * 2**e <= x < (i + 1) * 2**e. When a larger value
-arrives, e grows and neighbouring bins are added in pairs. Because floor(floor(x / w) / 2) = floor(x / 2w), the result is what
-one would get with the final width from the start: ``merge`` is associative and commutative to the last bit, and neither
-batch size, row order nor sharding can change a range that is derived from it.
+The bins have width 2**e and start at multiples of it, so bin i holds i * 2**e <= x < (i + 1) *
+2**e. When a larger value arrives, e grows and neighbouring bins are added in pairs. Because
+floor(floor(x / w) / 2) = floor(x / 2w), the result is what one would get with the final width from
+the start: ``merge`` is associative and commutative to the last bit, and neither batch size, row
+order nor sharding can change a range that is derived from it.
 
-Error bound: e is the smallest exponent with max|x| < 2**(e + 10), so a bin is at most max|x| / 512 wide and any quantile or
-clipping point read from the histogram is within one such width of the exact one. Exact minimum, maximum, number of zeros and
-number of values are kept beside the bins. Dividing by a power of two is exact in float64, so binning itself adds no error.
+Error bound: e is the smallest exponent with max|x| < 2**(e + 10), so a bin is at most max|x| / 512
+wide and any quantile or clipping point read from the histogram is within one such width of the
+exact one. Exact minimum, maximum, number of zeros and number of values are kept beside the bins.
+Dividing by a power of two is exact in float64, so binning itself adds no error.
 
-Each statistic has a leading axis of ``columns``: 1 for a whole tensor, n for a tensor observed column by column.
+Each statistic has a leading axis of ``columns``: 1 for a whole tensor, n for a tensor observed
+column by column.
 """
 
 from __future__ import annotations
@@ -69,7 +72,8 @@ class Histogram:
         low, high = table.min(axis=0), table.max(axis=0)
         exponent = _exponent(np.maximum(-low, high))
         width = np.exp2(exponent.astype(np.float64))
-        # In float64, because a float32 quotient may underflow to zero and move a negative value up a bin.
+        # In float64, because a float32 quotient may underflow to zero and move a negative value up
+        # a bin.
         bins = np.floor(np.divide(table, width, dtype=np.float64)).astype(np.int32) + HALF_BINS
         width_all = table.shape[1]
         flat = bins + np.arange(width_all, dtype=np.int32) * (2 * HALF_BINS)
@@ -85,12 +89,13 @@ class Histogram:
     @property
     def total(self) -> NDArray[np.int64]:
         """Number of values per column."""
-        return self.counts.sum(axis=1)
+        total: NDArray[np.int64] = self.counts.sum(axis=1)
+        return total
 
     def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Returns the lower and upper edge of every bin, shape (columns, 2 * HALF_BINS)."""
         width = np.exp2(self.exponent.astype(np.float64))[:, None]
-        left = np.arange(-HALF_BINS, HALF_BINS)[None, :] * width
+        left = np.arange(-HALF_BINS, HALF_BINS, dtype=np.float64)[None, :] * width
         return left, left + width
 
     def mean_square(self) -> NDArray[np.float64]:
@@ -100,7 +105,8 @@ class Histogram:
         inside = self.counts * centre**2
         # Exact zeros sit in the first bin at or above zero and have no square.
         inside[:, HALF_BINS] -= self.zeros * centre[:, HALF_BINS] ** 2
-        return inside.sum(axis=1) / np.maximum(self.total, 1)
+        mean: NDArray[np.float64] = inside.sum(axis=1) / np.maximum(self.total, 1)
+        return mean
 
 
 def merge(a: Histogram, b: Histogram) -> Histogram:
@@ -116,7 +122,7 @@ def merge(a: Histogram, b: Histogram) -> Histogram:
 
 
 def _exponent(largest: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Smallest e with largest < 2**(e + log2(HALF_BINS)): frexp gives largest = m * 2**p with m < 1."""
+    """Smallest e with largest < 2**e * HALF_BINS: frexp is largest = m * 2**p, m < 1."""
     _, power = np.frexp(largest)
     half_bits = HALF_BINS.bit_length() - 1
     exponent = np.where(largest > 0, power - half_bits, MIN_EXPONENT)  # frexp(0) gives power 0

@@ -1,7 +1,8 @@
 """Observers: from the histogram of an activation to the range that its codes cover.
 
-Each observer is a function ``(histogram, spec) -> (low, high)`` with float32 arrays of shape (columns,); the dict at the
-end is the list of them. All ranges contain zero and lie inside the exact minimum and maximum.
+Each observer is a function ``(histogram, spec) -> (low, high)`` with float32 arrays of shape
+(columns,); the dict at the end is the list of them. All ranges contain zero and lie inside the
+exact minimum and maximum.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def percentile(histogram: Histogram, spec: QuantSpec, *, percentile: float) -> R
 def mse(histogram: Histogram, spec: QuantSpec) -> Range:
     """Returns the range with the smallest expected squared quantization error.
 
-    The expected error of a range with step s is s²/12 for each value inside (uniform rounding error, Bennett 1948; none for
-    exact zeros, which are representable) and the squared distance to the range for each value outside. The upper and the
-    lower end are chosen in turn from ``SHRINKS`` fractions of the full range until neither moves.
+    The expected error of a range with step s is s²/12 for each value inside (uniform rounding
+    error, Bennett 1948; none for exact zeros, which are representable) and the squared distance to
+    the range for each value outside. The upper and the lower end are chosen in turn from
+    ``SHRINKS`` fractions of the full range until neither moves.
     """
     full_low, full_high = min_max(histogram, spec)
     left, right = histogram.edges()
@@ -84,7 +86,9 @@ def _descend(
     fractions: NDArray[np.float64],
 ) -> tuple[float, float]:
     best_low, best_high = low, high
-    for _ in range(4):  # two rounds suffice in practice; each candidate set contains the present choice
+    for _ in range(
+        4
+    ):  # two rounds suffice in practice; each candidate set contains the present choice
         highs = high * fractions
         next_high = float(highs[np.argmin(error(np.full_like(highs, best_low), highs))])
         lows = low * fractions
@@ -105,12 +109,15 @@ def _expected_error(
     levels: int,
     symmetric: bool,
 ) -> NDArray[np.float64]:
-    """Total expected squared error of each candidate range; all arrays of one candidate per element."""
+    """Total expected squared error of each candidate range."""
     step = (2 * np.maximum(-low, high) if symmetric else high - low) / levels
-    outside = np.maximum(centre[None, :] - high[:, None], 0) + np.maximum(low[:, None] - centre[None, :], 0)
+    outside = np.maximum(centre[None, :] - high[:, None], 0) + np.maximum(
+        low[:, None] - centre[None, :], 0
+    )
     inside = (counts[None, :] * (outside == 0)).sum(axis=1) - zeros
     clipped: NDArray[np.float64] = (counts[None, :] * outside**2).sum(axis=1)
-    return clipped + np.maximum(inside, 0) * step**2 / 12
+    rounded: NDArray[np.float64] = np.maximum(inside, 0) * step**2 / 12
+    return clipped + rounded
 
 
 OBSERVERS: dict[str, Observe] = {"min_max": min_max, "mse": mse}

@@ -8,9 +8,9 @@ import numpy as np
 
 from qtool.evaluation.results import Evaluation
 from qtool.report.svg import COLORS, FONT_POINTS, figure, legend, style, tick_text, to_svg
-from qtool.report.text import count, file_size, microseconds, share, times
+from qtool.report.text import count, file_size, share, times
 
-OPERATORS = 12  # most frequent ones; the others share one bar
+OPERATORS = 8  # most frequent ones; the others share one bar
 TREATMENTS = ("static", "dynamic", "storage", "float")
 
 
@@ -41,34 +41,27 @@ def latency(evaluation: Evaluation) -> str:
             va="center",
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(tick_text(microseconds))
+    axes.xaxis.set_major_formatter(tick_text(lambda us: f"{us:,g}"))
     axes.xaxis.set_minor_formatter(tick_text(_minor_microseconds))
     axes.set_yticks(range(len(results)), [f"batch {count(r.batch_size)}" for r in results])
     axes.set_ylim(len(results) - 0.4, -0.6)
     style(axes, "Microseconds per call, logarithmic", "", grid="x")
-    axes.tick_params(axis="x", which="minor", labelsize=FONT_POINTS - 2)
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=2,
-        frameon=False,
-        fontsize=FONT_POINTS - 1,
-        labelcolor=COLORS["ink"],
-    )
+    legend(axes)
     return to_svg(drawn, "latency")
 
 
 def size(evaluation: Evaluation) -> str:
     """Returns one bar per model file."""
     sizes = evaluation.sizes_bytes
-    drawn = figure(4.4, 0.9 + 0.45 * len(sizes))
+    drawn = figure(4.4, 2.6)
     axes = drawn.subplots()
     for place, (name, size_bytes) in enumerate(sizes.items()):
         axes.barh(place, size_bytes, 0.6, color=COLORS["int8" if name == "int8" else "fp32"])
-        axes.text(
-            size_bytes,
-            place,
-            f" {file_size(size_bytes)} ({share(size_bytes / sizes['fp32'])})",
+        axes.annotate(
+            f"{file_size(size_bytes)} ({share(size_bytes / sizes['fp32'])})",
+            (size_bytes, place),
+            xytext=(5, 0),
+            textcoords="offset points",
             color=COLORS["ink"],
             fontsize=FONT_POINTS,
             va="center",
@@ -102,10 +95,10 @@ def coverage(evaluation: Evaluation) -> str:
     axes.invert_yaxis()
     axes.locator_params(axis="x", integer=True, nbins=6)
     style(axes, "Nodes", "", grid="x")
-    legend(axes, "lower right")
+    legend(axes)
     return to_svg(drawn, "coverage")
 
 
 def _minor_microseconds(value: float) -> str:
     """Returns text for 2 and 5 of a decade only, so that labels do not run into each other."""
-    return microseconds(value) if f"{value:e}"[0] in "25" else ""
+    return f"{value:,g}" if f"{value:e}"[0] in "25" else ""

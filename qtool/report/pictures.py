@@ -42,8 +42,8 @@ def make_pictures(evaluation: Evaluation, scores: Scores) -> tuple[Picture, ...]
         ),
         Picture(
             "Score agreement",
-            f"Darker squares hold more rows. Rows off the dashed threshold's diagonal quadrants "
-            f"flipped. Largest change of a score: {number(decisions.largest_score_change)}.",
+            f"Stronger squares hold more rows; dashed: the threshold. Rows in the named corners "
+            f"changed decision. Largest score change: {number(decisions.largest_score_change)}.",
             score_pictures.agreement(scores, decisions),
         ),
         Picture(

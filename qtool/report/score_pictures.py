@@ -5,6 +5,8 @@ Scores may have millions of rows, so every picture draws counts or a fixed numbe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -23,6 +25,7 @@ SHADES = 6
 SMALLEST_SCORE = 1e-6  # scores are clipped to [1e-6, 1 - 1e-6] on the logit axis
 SCORE_TICKS = (1e-6, 1e-4, 0.01, 0.1, 0.5, 0.9, 0.99, 1 - 1e-4, 1 - 1e-6)
 NEAR_BINS = 40
+SMALLEST_WINDOW = 0.01
 
 
 def roc(scores: Scores) -> str:
@@ -49,7 +52,7 @@ def roc(scores: Scores) -> str:
     low.set_xscale("log")
     low.xaxis.set_major_formatter(tick_text(lambda rate: f"{100 * rate:g} %"))
     style(low, "False positive rate, logarithmic", "")
-    legend(full, "lower right")
+    legend(full)
     return to_svg(drawn, "roc")
 
 
@@ -73,11 +76,14 @@ def agreement(scores: Scores, decisions: DecisionChange) -> str:
     axes.axline((low, low), slope=1, color=COLORS["ink"], lw=0.6)
     for line in (axes.axvline, axes.axhline):
         line(float(threshold), color=COLORS["flip"], lw=1, dashes=(4, 2))
-    for x, y, text, side in (
-        (low, high, " to flagged", ("left", "top")),
-        (high, low, "to passed ", ("right", "bottom")),
-    ):
-        axes.text(x, y, text, color=COLORS["flip"], fontsize=FONT_POINTS, ha=side[0], va=side[1])
+    corner: dict[str, Any] = {
+        "transform": axes.transAxes,
+        "color": COLORS["flip"],
+        "fontsize": FONT_POINTS,
+        "va": "center",
+    }
+    axes.text(0.02, 0.96, "to flagged", ha="left", **corner)
+    axes.text(0.98, 0.04, "to passed", ha="right", **corner)
     ticks = [tick for tick in SCORE_TICKS if low <= _logit(np.array(tick)) <= high]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks([float(_logit(np.array(t))) for t in ticks], [_score_text(t) for t in ticks])
@@ -89,30 +95,31 @@ def agreement(scores: Scores, decisions: DecisionChange) -> str:
 def flips(scores: Scores, decisions: DecisionChange) -> str:
     """Returns how many rows lie near the threshold, and which of them flipped.
 
-    The window is four times as wide as the farthest flip, or as the largest score change when no
-    decision changed.
+    The window reaches four times as far as the farthest flip, or as the largest score change when
+    no decision changed.
     """
     threshold = np.float32(decisions.threshold)
     distance = scores.fp32.astype(np.float64) - float(threshold)
     flipped = (scores.fp32 >= threshold) != (scores.int8 >= threshold)
     reach = np.abs(distance[flipped]).max() if flipped.any() else decisions.largest_score_change
-    window = max(4 * float(reach), 1e-4)
+    window = min(max(4 * float(reach), SMALLEST_WINDOW), 1.0)
     edges = np.linspace(-window, window, NEAR_BINS + 1)
     near, changed = (np.histogram(d, edges)[0] for d in (distance, distance[flipped]))
     drawn = figure(4.4, 4.0)
     axes = drawn.subplots()
     width = edges[1] - edges[0]
-    axes.bar(edges[:-1], near, width, align="edge", color=COLORS["float"], label="Unchanged")
+    axes.bar(edges[:-1], near, width, align="edge", color=COLORS["float"], label="All rows")
     if flipped.any():
         bars = (edges[:-1], changed, width)
         axes.bar(*bars, align="edge", color=COLORS["flip"], label="Decision changed")
-        legend(axes, "upper right")
+        legend(axes)
     else:
         axes.set_title("No decision changed", color=COLORS["ink"], fontsize=FONT_POINTS + 1)
     axes.axvline(0, color=COLORS["ink"], lw=1, dashes=(4, 2))
-    axes.set_yscale("symlog", linthresh=10)
+    axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter(tick_text(lambda rows: count(round(rows))))
-    axes.set_xlim(-window, window)
+    # Bins start at the threshold, so that none holds rows of both sides; scores end at 0 and 1.
+    axes.set_xlim(max(-window, -float(threshold)), min(window, 1 - float(threshold)))
     axes.locator_params(axis="x", nbins=5)
     style(axes, "FP32 score minus threshold", "Rows", grid="y")
     return to_svg(drawn, "flips")

@@ -41,17 +41,26 @@ def style(axes: Axes, xlabel: str, ylabel: str, grid: Literal["both", "x", "y"] 
     """Gives axes the common look: two spines, a quiet grid behind, labels in ink."""
     axes.set_xlabel(xlabel, color=COLORS["ink"], fontsize=FONT_POINTS)
     axes.set_ylabel(ylabel, color=COLORS["ink"], fontsize=FONT_POINTS)
-    axes.tick_params(which="both", color=COLORS["grid"], labelcolor=COLORS["ink"])
-    axes.tick_params(labelsize=FONT_POINTS - 1)
+    axes.tick_params(
+        which="both", color=COLORS["grid"], labelcolor=COLORS["ink"], labelsize=FONT_POINTS - 1
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(COLORS["grid"])
     axes.set_axisbelow(True)
     axes.grid(axis=grid, color=COLORS["grid"], linewidth=0.6)
 
 
-def legend(axes: Axes, location: Literal["upper right", "lower right"]) -> None:
-    """Shows the labels of the axes without a box."""
-    axes.legend(loc=location, frameon=False, fontsize=FONT_POINTS - 1, labelcolor=COLORS["ink"])
+def legend(axes: Axes) -> None:
+    """Shows the labels in one row above the axes, where they cannot cover data."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        borderpad=0,
+        frameon=False,
+        fontsize=FONT_POINTS - 1,
+        labelcolor=COLORS["ink"],
+    )
 
 
 def tick_text(text: Callable[[float], str]) -> Callable[[float, float], str]:

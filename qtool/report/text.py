@@ -25,18 +25,16 @@ def count(value: int) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a value of order 1 with five decimals, or two digits when that would show zero."""
-    if math.isnan(value):
-        return ABSENT
+    """Returns a value of order 1 with five decimals, or two digits when those would show little."""
+    if value == 0 or math.isnan(value):
+        return "0" if value == 0 else ABSENT
     small = 0 < abs(value) < 1e-4
     return (f"{value:.1e}" if small else f"{value:.5f}").replace("-", MINUS)
 
 
 def signed(value: float) -> str:
     """Returns a change with its sign; exactly 0 has none."""
-    if value == 0 or math.isnan(value):
-        return "0" if value == 0 else ABSENT
-    return number(value) if value < 0 else f"+{number(value)}"
+    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def share(value: float) -> str:

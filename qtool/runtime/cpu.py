@@ -38,11 +38,14 @@ RELEVANT = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16"
 
 def detect() -> Cpu:
     """Returns this machine's CPU."""
-    # host() has the features of the best known match; the raw ones include what a virtual machine adds.
+    # host() has the features of the best known match; the raw ones include what a virtual machine
+    # adds.
     present = detected_info().features
     host = archspec.cpu.host()
     features = tuple(name for name in RELEVANT if name in present)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return Cpu(
         name=archspec.cpu.brand_string() or host.name,
         architecture=platform.machine(),

@@ -1,7 +1,8 @@
 """What the runtime really executes: the optimised graph, node by node.
 
-A planned integer layer that the runtime did not fuse runs in FP32 with its weight dequantized on every call, slower than before
-quantization, and nothing says so. Here it is read off the optimised graph and reported.
+A planned integer layer that the runtime did not fuse runs in FP32 with its weight dequantized on
+every call, slower than before quantization, and nothing says so. Here it is read off the optimised
+graph and reported.
 """
 
 from __future__ import annotations

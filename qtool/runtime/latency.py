@@ -1,9 +1,11 @@
-"""The latency protocol: interleaved blocks in one process, ratios of block medians, a bootstrap interval.
+"""The latency protocol: interleaved blocks, ratios of block medians, a bootstrap interval.
 
-Machines are shared and noisy: absolute times drift by tens of per cent within a minute, and what is compared must meet the same
-noise. So short blocks of each model alternate (their order changes from round to round), each block is reduced to its median,
-and the speed-up is the median over rounds of the ratio within the round. Rounds are resampled for the interval (percentile bootstrap,
-Efron 1979). With one thread the process is bound to one core while it measures, where the system allows it.
+Machines are shared and noisy: absolute times drift by tens of per cent within a minute, and what is
+compared must meet the same noise. So short blocks of each model alternate (their order changes from
+round to round), each block is reduced to its median, and the speed-up is the median over rounds of
+the ratio within the round. Rounds are resampled for the interval (percentile bootstrap, Efron
+1979). With one thread the process is bound to one core while it measures, where the system allows
+it.
 """
 
 from __future__ import annotations

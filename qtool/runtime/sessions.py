@@ -35,7 +35,8 @@ class Session:
             model: serialized ONNX model.
             where: what to call it in messages.
             threads: intra-op threads.
-            optimize: let the runtime fuse nodes; without, Q/DQ nodes are computed one by one in float32.
+            optimize: let the runtime fuse nodes; without, Q/DQ nodes are computed one by one in
+                float32.
             optimized_to: file that receives the graph as the runtime optimised it.
 
         Raises:
@@ -59,18 +60,23 @@ class Session:
         self.output_names = [output.name for output in self._session.get_outputs()]
         self.input_names = [value.name for value in self._session.get_inputs()]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> Arrays:
         """Returns the named outputs (all by default) for one batch.
 
         Raises:
-            ModelError: the runtime fails on this batch, for example on a code beyond an embedding table.
+            ModelError: the runtime fails on this batch, for example on a code beyond an embedding
+                table.
         """
         names = list(outputs) if outputs is not None else self.output_names
         feeds = {name: inputs[name] for name in self.input_names}
         try:
             return dict(zip(names, self._session.run(names, feeds), strict=True))
         except Exception as error:
-            raise ModelError(self.where, f"cannot run on this data ({_first_line(error)})") from error
+            raise ModelError(
+                self.where, f"cannot run on this data ({_first_line(error)})"
+            ) from error
 
     def call(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Runs once and drops the result: the bare call that latency is measured on."""
@@ -81,7 +87,8 @@ def to_scores(outputs: NDArray[Any], kind: str, where: str) -> NDArray[np.float3
     """Returns one probability per row from the model's first output.
 
     Args:
-        outputs: float of shape (rows,), (rows, 1) or (rows, 2); two columns are the negative and the positive class.
+        outputs: float of shape (rows,), (rows, 1) or (rows, 2); two columns are the negative and
+            the positive class.
         kind: ``logit`` or ``probability``.
         where: the model, for messages.
 

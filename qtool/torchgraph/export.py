@@ -65,9 +65,28 @@ def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.gener
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         value.const_value = ir.tensor(np.array(value.const_value.numpy()), name=value.name)
+    untie_vectors(model.graph)
     # The exporter notes source files and stack traces on every node.
     ClearMetadataAndDocStringPass()(model)
     return model
+
+
+def untie_vectors(graph: ir.Graph) -> None:
+    """Gives every reader of a float32 vector its own copy.
+
+    torch 2.13 merges constants that are equal: two zero biases, or the scale and the variance of a
+    fresh batch normalization. Trained as one they would move as one. Matrices are left alone: a
+    table that several columns share is one on purpose.
+    """
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 1:
+            continue
+        for number, use in enumerate(list(value.uses())[1:], start=1):
+            copied = ir.tensor(tensor.numpy().copy(), name=f"{name}_{number}")
+            own = ir.val(f"{name}_{number}", const_value=copied)
+            graph.register_initializer(own)
+            use.node.replace_input_with(use.idx, own)
 
 
 def check_signature(module: nn.Module, names: list[str]) -> None:

@@ -8,6 +8,7 @@ import inspect
 import pickle
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,9 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ModelError(where, "no such file", "a state_dict saved by torch.save")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch also warns about the file that it refuses
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = "it holds Python objects whose loading could run code, or is damaged"
         raise ModelError(where, found, "a state_dict: names and tensors only", action) from error

@@ -44,7 +44,9 @@ def test_paths_start_at_the_file_that_wrote_them(write, tmp_path):
 
 
 def test_overrides_come_last_and_their_paths_start_here(write):
-    experiment = load(write(MINIMAL), ["data.source=here.csv", "target.batch_sizes=[1, 8]"]).experiment
+    experiment = load(
+        write(MINIMAL), ["data.source=here.csv", "target.batch_sizes=[1, 8]"]
+    ).experiment
     assert experiment.data.source == Path.cwd() / "here.csv"
     assert experiment.target.batch_sizes == [1, 8]
 
@@ -56,7 +58,9 @@ def test_null_removes_a_key_of_the_base(write):
 
 
 def test_all_errors_at_once_with_file_line_and_suggestion(write):
-    path = write(MINIMAL.replace("label", "lable") + "target: {cpu: x86_am}\nevaluation: {metrics: [aux]}\n")
+    path = write(
+        MINIMAL.replace("label", "lable") + "target: {cpu: x86_am}\nevaluation: {metrics: [aux]}\n"
+    )
     lines = problems(path).splitlines()
     assert len(lines) == 4
     text = "\n".join(lines)
@@ -70,7 +74,9 @@ def test_all_errors_at_once_with_file_line_and_suggestion(write):
 def test_errors_name_the_base_file_and_the_override(write, tmp_path):
     write(MINIMAL + "training: {epochs: 0}\n", "base.yaml")
     path = write("extends: base.yaml\n")
-    assert f"{tmp_path / 'base.yaml'}:7: training.epochs: 0; expected greater than 0" in problems(path)
+    assert f"{tmp_path / 'base.yaml'}:7: training.epochs: 0; expected greater than 0" in problems(
+        path
+    )
     assert "--set seed=x: seed: 'x'; expected a valid integer" in problems(write(MINIMAL), "seed=x")
 
 

@@ -23,8 +23,15 @@ def treatments(plan):
 
 def test_static_plan_of_a_fraud_model():
     plan = plan_of(fraud_like())
-    assert {name for name, t in treatments(plan).items() if t == "static"} == {"body.0", "body.1", "head"}
-    assert {name for name, t in treatments(plan).items() if t == "storage"} == {"table.0", "table.1"}
+    assert {name for name, t in treatments(plan).items() if t == "static"} == {
+        "body.0",
+        "body.1",
+        "head",
+    }
+    assert {name for name, t in treatments(plan).items() if t == "storage"} == {
+        "table.0",
+        "table.1",
+    }
     # The features are scaled column by column; what ReLU makes is scaled as a whole.
     assert {name: spec.axis for name, spec in plan.activations.items()} == {
         "features": 1,
@@ -52,7 +59,9 @@ def test_dynamic_plan_needs_no_activations():
 
 @pytest.mark.parametrize("match", ["head", "he*", "Gemm"])
 def test_a_rule_keeps_layers_in_float(match):
-    section = StaticQuantization(method="static", layers=[LayerRule(match=match, precision="float")])
+    section = StaticQuantization(
+        method="static", layers=[LayerRule(match=match, precision="float")]
+    )
     plan = plan_of(fraud_like(), section)
     assert treatments(plan)["head"] == "float"
     assert "head.weight" not in plan.weights
@@ -61,12 +70,16 @@ def test_a_rule_keeps_layers_in_float(match):
 
 
 def test_a_rule_that_matches_nothing_is_an_error():
-    section = StaticQuantization(method="static", layers=[LayerRule(match="haed", precision="float")])
+    section = StaticQuantization(
+        method="static", layers=[LayerRule(match="haed", precision="float")]
+    )
     with pytest.raises(ConfigError, match=r"'haed' matches no node.*body.0, body.1, head"):
         plan_of(fraud_like(), section)
 
 
-@pytest.mark.parametrize(("target", "dtype", "bits"), [("x86_avx2", "uint8", 7), ("arm_dotprod", "int8", 8)])
+@pytest.mark.parametrize(
+    ("target", "dtype", "bits"), [("x86_avx2", "uint8", 7), ("arm_dotprod", "int8", 8)]
+)
 def test_targets_choose_dtype_and_weight_bits(target, dtype, bits):
     plan = plan_of(mlp(), target=target)
     assert {spec.dtype for spec in plan.activations.values()} == {dtype}

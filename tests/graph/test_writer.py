@@ -88,7 +88,9 @@ def test_column_scales_beat_one_scale_on_tabular_rows():
     model.graph.outputs.append(next(n for n in model.graph if n.op_type == "Concat").outputs[0])
     prepared, plan, parameters = parameters_for(model, rows, STATIC)
     assert plan.activations["features"].axis is None
-    one_scale = relative_error(run(write(prepared, plan, parameters, {}), rows), run(fraud_like(), rows))
+    one_scale = relative_error(
+        run(write(prepared, plan, parameters, {}), rows), run(fraud_like(), rows)
+    )
     assert columns < 0.7 * one_scale
 
 

@@ -28,7 +28,9 @@ def test_an_amount_beside_flags_is_balanced_better_than_either_extreme():
     ).astype(np.float32)
     weight = generator.normal(0, 1, (8, 64)).astype(np.float32)
     low, high = x.min(axis=0), x.max(axis=0)
-    wide = widen_columns(low, high, (x.astype(float) ** 2).mean(axis=0), weight, levels=255, weight_qmax=127)
+    wide = widen_columns(
+        low, high, (x.astype(float) ** 2).mean(axis=0), weight, levels=255, weight_qmax=127
+    )
     one_range = (np.full(8, low.min()), np.full(8, high.max()))
     balanced, tight, shared = (
         output_error(x, weight, *ranges) for ranges in (wide, (low, high), one_range)

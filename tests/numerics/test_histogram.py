@@ -13,7 +13,9 @@ from qtool.numerics.histogram import HALF_BINS, Histogram, merge
 tables = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 40), st.just(3)),
-    elements=st.floats(-1e4, 1e4, width=32) | st.just(0.0) | st.floats(-(2.0**-17), 2.0**-17, width=32),
+    elements=st.floats(-1e4, 1e4, width=32)
+    | st.just(0.0)
+    | st.floats(-(2.0**-17), 2.0**-17, width=32),
 )
 
 
@@ -26,7 +28,11 @@ def test_worked_example():
     # Largest value 3 < 4 = 2**2, so bins are 2**(2 - 10) wide and 3 lies 768 bins above zero.
     histogram = Histogram.of(np.array([0, 3, -1], np.float32))
     assert histogram.exponent.tolist() == [-8]
-    assert np.flatnonzero(histogram.counts[0]).tolist() == [HALF_BINS - 256, HALF_BINS, HALF_BINS + 768]
+    assert np.flatnonzero(histogram.counts[0]).tolist() == [
+        HALF_BINS - 256,
+        HALF_BINS,
+        HALF_BINS + 768,
+    ]
     assert (histogram.low[0], histogram.high[0], histogram.zeros[0]) == (-1, 3, 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -75,7 +77,7 @@ def mlp(activation="Relu", opset=20, matmul=False, **attributes) -> ir.Model:
     generator = np.random.default_rng(3)
     constants, nodes, x = {}, [], "x"
     widths = [8, 32, 32, 1]
-    for index, (width, following) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (width, following) in enumerate(pairwise(widths)):
         constants[f"w{index}"] = dense(generator, width, following)
         constants[f"b{index}"] = dense(generator, following)
         if matmul:
@@ -87,5 +89,8 @@ def mlp(activation="Relu", opset=20, matmul=False, **attributes) -> ir.Model:
         if index < 2:
             nodes.append(helper.make_node(activation, [x], [f"a{index}"], **attributes))
             x = f"a{index}"
-    inputs, outputs = [("x", TensorProto.FLOAT, ["batch", 8])], [(x, TensorProto.FLOAT, ["batch", 1])]
+    inputs, outputs = (
+        [("x", TensorProto.FLOAT, ["batch", 8])],
+        [(x, TensorProto.FLOAT, ["batch", 1])],
+    )
     return model_of(nodes, inputs, outputs, constants, opset)

@@ -114,7 +114,7 @@ def test_fixed_scales_get_no_gradient():
 
 
 def test_a_plan_of_another_graph_is_refused():
-    graph, inputs = quantized()
+    graph, _ = quantized()
     activations = graph.activation_qparams() | {"elsewhere": graph.activation_qparams()["h1"]}
     renamed = {**graph.plan.activations, "elsewhere": graph.plan.activations["h1"]}
     plan = dataclasses.replace(graph.plan, activations=renamed)

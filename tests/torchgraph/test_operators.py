@@ -50,7 +50,9 @@ class Case:
         return f"{self.op}{self.test}"
 
 
-UNARY = "Abs Ceil Cos Erf Exp Floor HardSwish Identity Neg Relu Round Sigmoid Sign Sin Softplus Tanh"
+UNARY = (
+    "Abs Ceil Cos Erf Exp Floor HardSwish Identity Neg Relu Round Sigmoid Sign Sin Softplus Tanh"
+)
 BINARY = "Add Sub Mul Div Max Min Sum Equal Greater GreaterOrEqual Less LessOrEqual"
 CASES = [
     *(Case(op, (SIGNED,)) for op in UNARY.split()),

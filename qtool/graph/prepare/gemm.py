@@ -1,13 +1,14 @@
 """Brings every dense layer into one form: Gemm(x, W of shape (K, N), bias of shape (N,)).
 
-1. MatMul(x, W) with a constant 2-D W and x of rank 2 becomes Gemm; a following Add of a constant vector becomes its bias.
+1. MatMul(x, W) with a constant 2-D W and x of rank 2 becomes Gemm; a following Add of a constant
+   vector becomes its bias.
 2. Gemm attributes transB, alpha and beta are folded into the constants.
 3. A missing bias becomes zeros; a bias of shape (1, N), (1,) or () is spread to (N,).
-4. Each Gemm owns its constants: an initializer that several places share is copied, or else two layers would be
-   quantized, and trained, as one.
+4. Each Gemm owns its constants: an initializer that several places share is copied, or else two
+   layers would be quantized, and trained, as one.
 
-The runtime fuses exactly this form with the Q/DQ nodes around it (ONNX Runtime 1.31, QDQ Gemm selector); a float Add after a
-MatMul stays a separate node there.
+The runtime fuses exactly this form with the Q/DQ nodes around it (ONNX Runtime 1.31, QDQ Gemm
+selector); a float Add after a MatMul stays a separate node there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def gemm(model: ir.Model) -> None:
 
 def is_dense(node: ir.Node) -> bool:
     """A Gemm with a constant float32 weight and an input that is not transposed."""
-    if node.op_type != "Gemm" or node.domain != "" or node.attributes.get_int("transA", 0):
+    if node.op_type != "Gemm" or node.domain != "" or node.attributes.get_int("transA"):
         return False
     weight = constant(node.inputs[1])
     if weight is None or weight.dtype != np.float32 or node.inputs[0] is None:
@@ -70,11 +71,14 @@ def _canonical(graph: ir.Graph, node: ir.Node) -> None:
     weight = np.ascontiguousarray(weight * np.float32(alpha), np.float32)
     bias = np.broadcast_to(bias.reshape(-1) * np.float32(beta), (weight.shape[1],))
     name = node.inputs[1].name if node.inputs[1] is not None else "weight"
-    bias_name = str(bias_value.name) if bias_value is not None else f"{str(name).removesuffix('.weight')}.bias"
+    bias_name = (
+        str(bias_value.name)
+        if bias_value is not None
+        else f"{str(name).removesuffix('.weight')}.bias"
+    )
     _own(graph, node, 1, weight, str(name))
     _own(graph, node, 2, np.ascontiguousarray(bias, np.float32), bias_name)
-    for attribute in ("transA", "transB", "alpha", "beta"):
-        node.attributes.pop(attribute, None)
+    node.attributes.clear()
 
 
 def _float_constant(value: ir.Value | None) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Gives every node a name a person can use in a layer rule: that of its module where the weight tells it."""
+"""Gives every node a name that a person can use in a layer rule."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from qtool.graph.model_file import constant
 def names(model: ir.Model) -> None:
     """Names the nodes of ``model`` in place.
 
-    A node whose constant is called ``body.0.weight`` becomes ``body.0``; other nodes keep their name; a node without one gets its
-    operator's; a name that was taken gets a number.
+    A node whose constant is called ``body.0.weight`` becomes ``body.0``; other nodes keep their
+    name; a node without one gets its operator's; a name that was taken gets a number.
     """
     taken: set[str] = set()
     for node in model.graph:
@@ -27,6 +27,10 @@ def names(model: ir.Model) -> None:
 
 def _module_name(node: ir.Node) -> str | None:
     for value in node.inputs:
-        if value is not None and constant(value) is not None and str(value.name).endswith(".weight"):
+        if (
+            value is not None
+            and constant(value) is not None
+            and str(value.name).endswith(".weight")
+        ):
             return str(value.name).removesuffix(".weight")
     return None

@@ -1,7 +1,8 @@
 """Prepare: from any FP32 graph to its canonical form, with the same outputs to float rounding.
 
-The generic clean-up (inlining, constant folding, dead code, batch norm into its Gemm or Conv, identities, common
-subexpressions, shapes) is onnxscript's; the passes of this package are what the plan relies on.
+The generic clean-up (inlining, constant folding, dead code, batch norm into its Gemm or Conv,
+identities, common subexpressions, shapes) is onnxscript's; the passes of this package are what the
+plan relies on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def prepare(model: ir.Model) -> ir.Model:
 
 
 def _forget_shapes(model: ir.Model) -> None:
-    """Drops the shapes of inner values: exporters leave stale ones, which shape inference then refuses."""
+    """Drops the shapes of inner values: exporters leave stale ones behind."""
     outputs = set(model.graph.outputs)
     for node in model.graph:
         for value in node.outputs:

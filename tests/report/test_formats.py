@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console, RenderableType
+
+from qtool.evaluation.results import Evaluation
+from qtool.report.console import console_coverage, console_result
+from qtool.report.json import accuracy_json, latency_json, to_json
+from qtool.report.junit import to_junit
+from qtool.report.latency import summarize
+from qtool.report.markdown import to_markdown
+from qtool.report.summary import facts, verdict
+
+GOLDEN = Path(__file__).with_name("golden.md")
+
+
+def printed(renderable: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_percentiles_by_hand() -> None:
+    summary = summarize([float(value) for value in range(101)])
+    assert (summary.p50, summary.p95, summary.p99, summary.mean) == (50, 95, 99, 50)
+    assert summary.count == 101
+
+
+def test_json_holds_everything_with_latencies_summarised(evaluation: Evaluation) -> None:
+    document = json.loads(to_json(evaluation))
+    assert document["passed"] is True
+    assert document["metrics"]["auc"]["fp32"] == 0.96
+    assert document["decisions"]["flip_share"] == 0.00075
+    assert document["latency"][0]["fp32_us"] == {
+        "p50": 15, "p95": 19.5, "p99": 19.9, "mean": 15, "count": 101,
+    }  # fmt: skip
+    assert [gate["name"] for gate in document["gates"]][-1] == "equal_codes"
+    assert len(document["coverage"]) == 3
+
+
+def test_accuracy_json_does_not_depend_on_the_clock(
+    evaluation: Evaluation, bare: Evaluation
+) -> None:
+    slower = tuple(
+        dataclasses.replace(result, speedup=0.5, int8_us=result.fp32_us)
+        for result in evaluation.latency
+    )
+    gates = tuple(
+        dataclasses.replace(gate, passed=False, value=0.5) if gate.name == "speedup" else gate
+        for gate in evaluation.gates
+    )
+    other = dataclasses.replace(evaluation, latency=slower, gates=gates, notes=())
+    assert accuracy_json(other) == accuracy_json(evaluation)
+    assert latency_json(other) != latency_json(evaluation)
+    assert [gate["name"] for gate in json.loads(latency_json(other))["gates"]] == ["speedup"]
+
+
+def test_json_has_null_for_what_was_not_measured(bare: Evaluation) -> None:
+    text = to_json(bare)
+    assert "NaN" not in text
+    gates = {gate["name"]: gate for gate in json.loads(text)["gates"]}
+    assert gates["speedup"]["value"] is None
+    assert gates["speedup"]["passed"] is False
+
+
+def test_junit_has_one_case_per_gate(bare: Evaluation) -> None:
+    suites = ElementTree.fromstring(to_junit(bare))
+    (suite,) = suites
+    assert suite.attrib == {"name": "card-fraud", "tests": "7", "failures": "2", "errors": "0"}
+    failures = {case.get("name"): case.find("failure") for case in suite}
+    assert [name for name, failure in failures.items() if failure is not None] == [
+        "speedup",
+        "equal_codes",
+    ]
+    assert "evaluation.latency.enabled is false" in str(failures["speedup"].text)
+
+
+def test_markdown_is_the_golden_file(evaluation: Evaluation) -> None:
+    """To accept a change: ``QTOOL_WRITE_GOLDEN=1 pytest tests/report``, then read the difference."""
+    if os.environ.get("QTOOL_WRITE_GOLDEN"):
+        GOLDEN.write_text(to_markdown(evaluation), encoding="utf-8")
+    assert to_markdown(evaluation) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_markdown_escapes_cells(evaluation: Evaluation) -> None:
+    hostile = dataclasses.replace(evaluation, provenance={"<b>|": "`x`\n*y*"})
+    assert "| &lt;b&gt;\\| | \\`x\\` \\*y\\* |" in to_markdown(hostile)
+
+
+def test_markdown_leaves_out_what_was_not_measured(bare: Evaluation) -> None:
+    text = to_markdown(bare)
+    assert text.startswith(
+        "## card-fraud: FAILED\n\n**2 of 7 gates failed: speedup, equal_codes.**"
+    )
+    for title in ("Latency", "Simulation", "Coverage", "Provenance", "Notes"):
+        assert f"### {title}" not in text
+
+
+def test_console_shows_tables_and_ends_with_the_verdict(
+    evaluation: Evaluation, bare: Evaluation
+) -> None:
+    text = printed(console_result(evaluation))
+    assert "PR-AUC" not in text
+    for shown in ("Brier score", "Gates", "2.00\u00d7 (1.90 to 2.12)", "27.5 %"):
+        assert shown in text
+    assert text.rstrip().endswith("PASSED  7 of 7 gates hold.")
+    assert printed(console_result(bare)).rstrip().endswith("speedup, equal_codes.")
+
+
+def test_console_coverage_shows_names_as_they_are(evaluation: Evaluation) -> None:
+    (node, *_) = evaluation.coverage
+    text = printed(console_coverage([dataclasses.replace(node, name="[red]layer[/red]")]))
+    assert "[red]layer[/red]" in text
+    assert "constant weight, rank 2" in text
+
+
+def test_no_gate_is_no_pass(evaluation: Evaluation) -> None:
+    assert verdict(dataclasses.replace(evaluation, gates=())).outcome == "open"
+    assert verdict(evaluation).outcome == "pass"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_headline_speedup_is_of_the_largest_batch(evaluation: Evaluation, order: int) -> None:
+    found = facts(dataclasses.replace(evaluation, latency=evaluation.latency[::order]))[2]
+    assert "batch size 256" in found.detail

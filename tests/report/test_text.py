@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtool.config.evaluation import Metric
+from qtool.report.text import (
+    METRIC_TITLES,
+    file_size,
+    gate_value,
+    microseconds,
+    number,
+    share,
+    signed,
+)
+
+
+def test_every_metric_has_a_title() -> None:
+    assert set(METRIC_TITLES) == set(get_args(Metric))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.5, "0.50000"), (3e-6, "3.0e\u221206"), (float("nan"), "not measured")],
+)
+def test_number(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-0.0, "0"), (0.00012, "+0.00012"), (-0.00012, "\u22120.00012"),
+     (-4e-6, "\u22124.0e\u221206"), (float("nan"), "not measured")],
+)  # fmt: skip
+def test_signed(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 %"), (1, "100 %"), (0.5, "50.0 %"), (0.00033, "0.0330 %"), (0.999998, "99.999800 %"),
+     (1.25, "125 %"), (float("nan"), "not measured")],
+)  # fmt: skip
+def test_share(value: float, text: str) -> None:
+    assert share(value) == text
+
+
+@given(st.floats(1e-8, 1 - 1e-8))
+def test_share_never_rounds_to_none_or_all(value: float) -> None:
+    shown = float(share(value).removesuffix(" %"))
+    assert 0 < shown < 100
+    assert shown == pytest.approx(100 * value, rel=0.01)
+
+
+@given(st.floats(-1, 1).filter(bool))
+def test_a_change_is_never_shown_as_zero(value: float) -> None:
+    text = signed(value)
+    shown = float(text.replace("\u2212", "-"))
+    assert shown != 0 or abs(value) < 1e-300
+    assert text[0] == ("+" if value > 0 else "\u2212")
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.234, "1.23"), (12.34, "12.3"), (1234.5, "1,234")])
+def test_microseconds(value: float, text: str) -> None:
+    assert microseconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(999, "999 bytes"), (1500, "1.50 kB"), (4_321_000, "4.32 MB")]
+)
+def test_file_size(size: int, text: str) -> None:
+    assert file_size(size) == text
+
+
+def test_a_gate_value_has_the_unit_of_its_gate() -> None:
+    assert gate_value("decision_flips", 0.002) == "0.200 %"
+    assert gate_value("speedup", 1.5) == "1.50\u00d7"
+    assert gate_value("auc_drop", 0.002) == "0.00200"
+    assert gate_value("speedup", float("nan")) == "not measured"

@@ -1,0 +1,160 @@
+"""FP32 training: it learns, keeps the best epoch, and resumes to the bit."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from training.samples import StopAfter, Stopped, make_rows, scorer
+
+from qtool.config.training import Training
+from qtool.data.memory_map import Rows
+from qtool.errors import DataError, ModelError, StaleArtifactError
+from qtool.progress import SilentProgress
+from qtool.training.fp32 import train_fp32
+
+SECTION = Training(epochs=3, batch_size=64, learning_rate=5e-3, checkpoint_steps=4)
+ROWS, VALIDATION = make_rows(600), make_rows(300, seed=2)
+
+
+def train(module, folder, progress=None, section=SECTION, rows=ROWS, **options):
+    checkpoint = folder / "training.checkpoint"
+    progress = progress or SilentProgress()
+    return train_fp32(
+        module,
+        rows,
+        VALIDATION,
+        section,
+        seed=3,
+        checkpoint=checkpoint,
+        progress=progress,
+        **options,
+    )
+
+
+def content(module):
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_it_learns(tmp_path, outputs):
+    module = scorer(outputs)
+    history = train(module, tmp_path)
+    assert [record.epoch for record in history.epochs] == [0, 1, 2, 3]
+    assert history.epochs[-1].validation_auc > 0.8 > history.epochs[0].validation_auc
+    assert history.best.validation_loss < 0.9 * history.epochs[0].validation_loss
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7, 10, 13])
+def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, stop_after):
+    undisturbed, resumed = scorer(), scorer()
+    (tmp_path / "a").mkdir()
+    history = train(undisturbed, tmp_path)
+    with pytest.raises(Stopped):
+        train(resumed, tmp_path / "a", StopAfter(stop_after))
+    resumed = scorer()
+    with pytest.raises(Stopped):
+        train(resumed, tmp_path / "a", StopAfter(9))
+    resumed = scorer()
+    torch.rand(7)  # other code may have drawn numbers meanwhile
+    assert train(resumed, tmp_path / "a").to_json() == history.to_json()
+    assert content(resumed) == content(undisturbed)
+
+
+CHILD = """
+import sys, time
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from test_fp32 import SECTION, scorer, train
+from training.samples import StopAfter
+
+class Slow(StopAfter):
+    def advance(self, amount=1, status=""):
+        time.sleep(0.05)
+
+module = scorer()
+train(module, Path(sys.argv[1]), Slow(0))
+"""
+
+
+def test_a_killed_process_goes_on_with_the_same_bytes(tmp_path):
+    here, root = Path(__file__).parent, Path(__file__).parents[2]
+    paths = [str(here), str(here.parent), str(root)]
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), *paths])
+    checkpoint = tmp_path / "training.checkpoint"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    killed, undisturbed = scorer(), scorer()
+    (tmp_path / "b").mkdir()
+    assert train(killed, tmp_path).to_json() == train(undisturbed, tmp_path / "b").to_json()
+    assert content(killed) == content(undisturbed)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(scorer(), tmp_path)
+    module = scorer()
+    assert train(module, tmp_path, StopAfter(1)) == first
+    assert not module.training
+
+
+@pytest.mark.parametrize("position", [5, 2000, -5])
+def test_a_damaged_checkpoint_is_refused(tmp_path, position):
+    train(scorer(), tmp_path)
+    path = tmp_path / "training.checkpoint"
+    damaged = bytearray(path.read_bytes())
+    damaged[position] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(StaleArtifactError, match="a damaged checkpoint"):
+        train(scorer(), tmp_path)
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    train(scorer(), tmp_path)
+    other = SECTION.model_copy(update={"learning_rate": 1e-4})
+    with pytest.raises(StaleArtifactError, match="another run"):
+        train(scorer(), tmp_path, section=other)
+
+
+def test_a_loss_that_is_not_finite_says_where(tmp_path):
+    inputs = {**ROWS.inputs, "numeric": ROWS.inputs["numeric"].copy()}
+    inputs["numeric"][:, 1] = np.nan
+    with pytest.raises(ModelError, match=r"train FP32, epoch 1, step 1: the loss is nan.*Lower"):
+        train(scorer(), tmp_path, rows=Rows(inputs, ROWS.labels))
+
+
+def test_a_last_batch_of_one_row_is_left_out(tmp_path):
+    rows = Rows({name: array[:65] for name, array in ROWS.inputs.items()}, ROWS.labels[:65])
+    assert len(train(scorer(), tmp_path, rows=rows).epochs) == 4
+
+
+def test_one_row_cannot_be_trained_on(tmp_path):
+    rows = Rows({name: array[:1] for name, array in ROWS.inputs.items()}, ROWS.labels[:1])
+    with pytest.raises(DataError, match="1 rows; expected at least 2"):
+        train(scorer(), tmp_path, rows=rows)
+
+
+def test_a_module_without_parameters_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="no parameter"):
+        train(nn.Identity(), tmp_path)
+
+
+def test_settings_of_the_process_come_back(tmp_path):
+    before = torch.get_num_threads(), torch.get_rng_state()
+    train(scorer(), tmp_path)
+    assert torch.get_num_threads() == before[0]
+    assert not torch.are_deterministic_algorithms_enabled()

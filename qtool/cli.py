@@ -40,14 +40,14 @@ app = typer.Typer(
 WIDTH = 120
 """Columns of a table that is printed to a file or a pipe."""
 
-Config = Annotated[Path, typer.Argument(help="YAML config of the experiment.", show_default=False)]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config of the experiment.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; may be repeated."),
 ]
 RunDir = Annotated[
     Path | None,
-    typer.Option(help="Where artifacts go. [default: runs/NAME]", show_default=False),
+    typer.Option(metavar="DIR", help="Where artifacts go; runs/NAME when left out."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Redo this command even if it is current.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
@@ -213,7 +213,7 @@ def _root(
 def main() -> None:
     """Runs the command line; the one place where errors become text and exit codes."""
     try:
-        app()
+        app(prog_name="qtool")
     except QtoolError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

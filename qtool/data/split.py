@@ -67,9 +67,9 @@ def resolve_split(source: Source, section: HashSplit | TimeSplit) -> ResolvedSpl
     rows = len(times)
     evaluation = round(rows * section.evaluation)
     later = round(rows * (section.evaluation + section.calibration))
-    calibration_cut = times[max(rows - later, 0)]
-    evaluation_cut = times[min(rows - evaluation, rows - 1)]
-    return TimeCuts(section.column, calibration_cut.item(), evaluation_cut.item())
+    # A share that rounds to no row still gets the last one: an empty split is of no use.
+    cuts = times[np.minimum([rows - later, rows - evaluation], rows - 1)]
+    return TimeCuts(section.column, cuts[0].item(), cuts[1].item())
 
 
 def assign(block: Block, split: ResolvedSplit) -> NDArray[np.int8]:

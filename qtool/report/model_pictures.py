@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 
 from qtool.evaluation.results import Evaluation
+from qtool.graph.plan import Treatment
 from qtool.report.svg import COLORS, FONT_POINTS, figure, legend, style, tick_text, to_svg
 from qtool.report.text import count, file_size, share, times
 
 OPERATORS = 8  # most frequent ones; the others share one bar
-TREATMENTS = ("static", "dynamic", "storage", "float")
+LONGEST_NAME = 28
+TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
 
 
 def latency(evaluation: Evaluation) -> str:
@@ -86,17 +89,26 @@ def coverage(evaluation: Evaluation) -> str:
     )
     drawn = figure(4.4, 1.0 + 0.24 * len(names))
     axes = drawn.subplots()
-    left = np.zeros(len(names))
+    places, left = np.arange(len(names)), np.zeros(len(names))
     for treatment in TREATMENTS:
         nodes = np.array([found[name, treatment] for name in names])
         if nodes.any():
-            axes.barh(names, nodes, 0.7, left, color=COLORS[treatment], label=treatment)
+            axes.barh(places, nodes, 0.7, left, color=COLORS[treatment], label=treatment)
             left += nodes
+    axes.set_yticks(places, [_label(name) for name in names], parse_math=False)
     axes.invert_yaxis()
     axes.locator_params(axis="x", integer=True, nbins=6)
     style(axes, "Nodes", "", grid="x")
     legend(axes)
     return to_svg(drawn, "coverage")
+
+
+def _label(name: str) -> str:
+    """Returns an operator name as a label: a custom one may be endless or in any script.
+
+    ONNX wants C identifiers, and matplotlib's font lacks most scripts. The tables show names whole.
+    """
+    return name[:LONGEST_NAME].encode("ascii", "replace").decode()
 
 
 def _minor_microseconds(value: float) -> str:

@@ -76,7 +76,7 @@ def test_types_that_do_not_fit(make_source, make_data, values, part, message) ->
 
 def test_type_of_the_label(make_source, make_data) -> None:
     source = make_source({"a": [1.0], "y": ["yes"]})
-    with pytest.raises(DataError, match="values of type string; expected .* as the label"):
+    with pytest.raises(DataError, match=r"values of type string; expected .* as the label"):
         check_columns(source, make_data({"x": {"columns": ["a"]}}))
 
 

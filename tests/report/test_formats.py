@@ -83,7 +83,7 @@ def test_junit_has_one_case_per_gate(bare: Evaluation) -> None:
 
 
 def test_markdown_is_the_golden_file(evaluation: Evaluation) -> None:
-    """To accept a change: ``QTOOL_WRITE_GOLDEN=1 pytest tests/report``, then read the difference."""
+    """To accept a change, run with ``QTOOL_WRITE_GOLDEN=1`` and read the difference."""
     if os.environ.get("QTOOL_WRITE_GOLDEN"):
         GOLDEN.write_text(to_markdown(evaluation), encoding="utf-8")
     assert to_markdown(evaluation) == GOLDEN.read_text(encoding="utf-8")

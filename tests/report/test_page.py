@@ -4,13 +4,16 @@ import dataclasses
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
 
 from qtool.evaluation.results import Evaluation, NodeCoverage, Scores
+from qtool.graph.plan import Treatment
 from qtool.report.html import to_html
 from qtool.report.pictures import make_pictures
+from qtool.report.svg import COLORS
 
 MakeScores = Callable[..., Scores]
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -61,7 +64,7 @@ def test_page_is_self_contained_and_well_formed(
 
 def test_page_escapes_names(evaluation: Evaluation, make_scores: MakeScores) -> None:
     hostile = "<script>alert(1)</script>"
-    node = NodeCoverage(hostile, hostile, hostile, hostile, hostile)
+    node = NodeCoverage(hostile, hostile, "float", hostile, hostile)
     worst = dataclasses.replace(
         evaluation, name=hostile, coverage=(node,), provenance={hostile: hostile}, notes=(hostile,)
     )
@@ -69,6 +72,18 @@ def test_page_escapes_names(evaluation: Evaluation, make_scores: MakeScores) -> 
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "script" not in parse(page).tags
+
+
+def test_an_operator_may_have_any_name(evaluation: Evaluation, make_scores: MakeScores) -> None:
+    names = ("$\\frac{$", "_" * 5000, "]]>&", "\u540d")
+    nodes = tuple(NodeCoverage("n", name, "float", "", "") for name in names)
+    page = to_html(dataclasses.replace(evaluation, coverage=nodes), make_scores())
+    assert page.count("$\\frac{$") >= 2  # in the picture and in the tables
+    parse(page)
+
+
+def test_every_treatment_has_a_colour() -> None:
+    assert set(get_args(Treatment)) <= set(COLORS)
 
 
 def test_page_without_anything_optional(bare: Evaluation, make_scores: MakeScores) -> None:

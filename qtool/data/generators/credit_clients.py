@@ -1,22 +1,20 @@
 """Credit card clients and who defaults next month: seeded, streaming, of any size.
 
-**What a row is.** One client in September 2005 with six months of history, in the columns of the UCI set
-"default of credit card clients" (Yeh and Lien 2009, doi:10.24432/C55S3H), so that one config serves
-both. ``PAY_k``, ``BILL_AMTk`` and ``PAY_AMTk`` run backwards: 1 (for the status 0) is September, 6 is April;
-amounts are NT dollars. A status of -2 is no consumption, -1 paid in full, 0 revolving credit, n >= 1 a delay of n
-months; as in the UCI set, 1 occurs only in September. No row is copied from the UCI set, only its statistics.
+**What a row is.** One client in September 2005 with six months of history, in the columns of the
+UCI set "default of credit card clients" (Yeh and Lien 2009, doi:10.24432/C55S3H), so that one
+config serves both. ``PAY_0``, ``BILL_AMT1`` and ``PAY_AMT1`` are of September, ``..6`` of April;
+amounts are New Taiwan dollars. A status of -2 is no consumption, -1 paid in full, 0 revolving
+credit, n >= 1 a delay of n months; as good as never is a delay 1 before September, as in the UCI
+set. No row is a copy of one in the UCI set; its statistics were the model.
 
-**How it is made.** A hidden risk and the demographics give the limit. Each month the status moves by a
-proportional-odds model whose table is that of the UCI set and which risk pushes upwards; the status decides
-which part of the previous bill is paid; unpaid debt, interest and purchases, which follow the limit and the
-client's habits, are the next bill. So ``BILL_AMT1 >= BILL_AMT2 - PAY_AMT1``, and nobody who owed nothing is late. The
-label is drawn from ``default_probability``, a non-linear function of these columns.
+**How it is made.** A hidden risk, age and schooling give the limit. Each month the status moves
+along a Markov chain, pushed upwards by risk, a small limit and a bill near the limit. The status
+decides which part of the previous bill is paid; the debt that is left, its interest and new
+purchases, which follow the limit and the client's habit, are the next bill. So ``BILL_AMT1 >=
+BILL_AMT2 - PAY_AMT1``, and nobody who owed nothing is late. The same seed gives the same clients:
+more rows add clients and change none, and the size of the batches plays no part.
 
-**Its statistics** (in brackets the UCI set, 30,000 clients):
 STATS
-
-The same seed gives the same clients: more rows add clients and change none; the size of the batches plays no
-part.
 """
 
 from __future__ import annotations
@@ -39,9 +37,7 @@ STATUSES = ("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5", "PAY_6")
 BILLS = tuple(f"BILL_AMT{month}" for month in range(1, 7))
 PAYMENTS = tuple(f"PAY_AMT{month}" for month in range(1, 7))
 CLIENT = ("ID", "LIMIT_BAL", "SEX", "EDUCATION", "MARRIAGE", "AGE")
-SCHEMA = pa.schema(
-    [(name, pa.int64()) for name in (*CLIENT, *STATUSES, *BILLS, *PAYMENTS, LABEL)]
-)
+SCHEMA = pa.schema([(name, pa.int64()) for name in (*CLIENT, *STATUSES, *BILLS, *PAYMENTS, LABEL)])
 
 # Status in April, and the moves from one month to the next (columns: to -2, -1, 0, 1, 2, the same
 # delay, one month more; rows: from -2, -1, 0, a delay of 2, of 3 and more), in thousandths.
@@ -49,17 +45,17 @@ APRIL_STATUS = np.array([-2, -1, 0, 2, 3, 4, 7])
 APRIL = np.array([150, 190, 570, 81, 5, 3, 1])
 MOVES = np.array(
     [
-        [840, 90, 62, 0, 8, 0, 0],
-        [70, 760, 140, 0, 30, 0, 0],
-        [0, 55, 892, 0, 53, 0, 0],
+        [800, 110, 80, 0, 10, 0, 0],
+        [60, 750, 160, 0, 30, 0, 0],
+        [0, 48, 900, 0, 52, 0, 0],
         [0, 80, 240, 0, 640, 0, 40],
         [0, 50, 120, 0, 400, 190, 240],
     ]
 )
 MOVES_TO_SEPTEMBER = np.array(
     [
-        [530, 0, 0, 470, 0, 0, 0],
-        [32, 757, 79, 121, 11, 0, 0],
+        [330, 120, 60, 490, 0, 0, 0],
+        [20, 734, 95, 140, 11, 0, 0],
         [0, 38, 918, 0, 44, 0, 0],
         [0, 99, 0, 426, 405, 0, 70],
         [0, 150, 0, 380, 220, 110, 140],
@@ -108,7 +104,10 @@ class CreditClients:
 
 
 def make_chunk(seed: int, chunk: int) -> Columns:
-    """Returns the columns of ``CHUNK_ROWS`` clients, int64; the random stream is the chunk's own."""
+    """Returns the columns of ``CHUNK_ROWS`` clients.
+
+    The random stream belongs to the seed and the chunk alone.
+    """
     random = np.random.Generator(np.random.Philox(key=np.array([seed, chunk], np.uint64)))
     risk = random.standard_normal(CHUNK_ROWS)
     values = {"ID": chunk * CHUNK_ROWS + np.arange(1, CHUNK_ROWS + 1)}
@@ -122,8 +121,9 @@ def make_chunk(seed: int, chunk: int) -> Columns:
 def default_probability(values: Columns) -> Float64:
     """Returns the probability from which the label is drawn, shape (rows,).
 
-    A delay weighs by its length, and more when the limit is used up; earlier delays count less and less; for a
-    client who is not late, what counts is paying little of a high bill.
+    A delay weighs more when the limit is used up, and earlier delays count less and less. For
+    clients who are not late, an idle and an exhausted card are both bad signs, and so is paying
+    less than usual. The young and the old are riskier than those in between.
 
     Args:
         values: the columns, int64 (rows,).
@@ -132,17 +132,17 @@ def default_probability(values: Columns) -> Float64:
     used = np.clip(values["BILL_AMT1"] / limit, 0, 1.2)
     paid = sum(values[name] for name in PAYMENTS)
     share_paid = paid / (2_000 + sum(np.maximum(values[name], 0) for name in BILLS))
-    less = 6 * values["PAY_AMT1"] < 0.5 * paid
+    paid_less = values["PAY_AMT1"] < 0.5 * paid / 6
     late = values["PAY_0"] >= 1
     earlier = sum((values[name] >= 2).astype(np.int64) for name in STATUSES[1:])
-    delay = np.array([0.0, 0.95, 2.45, 2.8])[np.clip(values["PAY_0"], 0, 3)]
+    delay = np.array([0.0, 1.2, 2.85, 3.2])[np.clip(values["PAY_0"], 0, 3)]
     logit = (
-        -2.75
+        -3.0
         + delay * (0.75 + 0.4 * used)
         + 0.6 * np.sqrt(earlier)
         - 0.27 * np.log(limit / 140_000)
         + np.where(late, 0.3, 1.1 * (2 * np.minimum(used, 1) - 1) ** 2)
-        + np.where(less & ~late, 0.7, 0.0)
+        + np.where(paid_less & ~late, 0.7, 0.0)
         - np.where(late, 0.2, 0.8) * np.minimum(share_paid, 1.0)
         + 0.15 * (values["SEX"] == 1)
         + 0.15 * (values["MARRIAGE"] == 1)
@@ -196,7 +196,7 @@ def _history(limit: Int64, risk: Float64, random: np.random.Generator) -> Column
     habit = np.exp(0.7 * random.standard_normal(rows))
     status = APRIL_STATUS[_ordered_choice(APRIL[np.newaxis], 0 * limit, pressure, random)]
     # Small limits are used up, large ones are not.
-    used = random.random(rows) ** (1.3 * (limit / 120_000) ** 0.6)
+    used = random.random(rows) ** (1.5 * (limit / 120_000) ** 0.6)
     bill = np.where(status >= 0, used * limit, 0.0) + _purchases(status, limit, habit, random)
     bill = np.ceil(np.minimum(bill, limit))
     columns: dict[str, NDArray[Any]] = {}
@@ -209,7 +209,9 @@ def _history(limit: Int64, risk: Float64, random: np.random.Generator) -> Column
         status = np.where((bill <= 0) & (status >= 0), -2, status)
         payment = _payments(status, bill, random)
         debt = bill - payment
-        interest = np.maximum(debt, 0) * np.where(status >= 1, 0.025, np.where(status == 0, 0.016, 0))
+        interest = np.maximum(debt, 0) * np.where(
+            status >= 1, 0.025, np.where(status == 0, 0.016, 0)
+        )
         room = np.maximum(1.05 * limit - debt, 0)
         bill = debt + np.round(
             interest + np.minimum(_purchases(status, limit, habit, random), room)
@@ -221,7 +223,9 @@ def _history(limit: Int64, risk: Float64, random: np.random.Generator) -> Column
 def _next_status(
     status: Int64, moves: Int64, pressure: Float64, random: np.random.Generator
 ) -> Int64:
-    move = _ordered_choice(moves, np.array([0, 1, 2, 3, 3, 4])[np.minimum(status, 3) + 2], pressure, random)
+    move = _ordered_choice(
+        moves, np.array([0, 1, 2, 3, 3, 4])[np.minimum(status, 3) + 2], pressure, random
+    )
     worse = np.minimum(status + 1, 8)
     return np.choose(move, [-2, -1, 0, 1, 2, status, worse])
 
@@ -229,15 +233,16 @@ def _next_status(
 def _ordered_choice(
     weights: Int64, row: Int64, pressure: Float64, random: np.random.Generator
 ) -> Int64:
-    """Returns a column per client, drawn from its row of ``weights`` with ``pressure`` to the right.
+    """Returns a column per client, drawn from its row of ``weights``, pushed to the right.
 
-    Source: proportional odds, logit P(choice <= j) = logit(c_j) - pressure, with c_j the cumulative share
-    (McCullagh 1980, "Regression models for ordinal data", equation 2.2).
+    Source: the proportional odds model, logit P(column <= j) = logit(c_j) - pressure with c_j the
+    cumulative share (McCullagh 1980, "Regression models for ordinal data", section 2).
     """
     below = (np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True))[row]
     uniform = 1 - random.random((len(row), 1))  # in (0, 1]: a share of zero is never chosen
     beyond = uniform * np.exp(pressure)[:, np.newaxis] * (1 - below) > below * (1 - uniform)
-    return beyond.sum(axis=1)
+    column: Int64 = beyond.sum(axis=1)
+    return column
 
 
 def _payments(status: Int64, bill: Float64, random: np.random.Generator) -> Float64:
@@ -255,9 +260,7 @@ def _payments(status: Int64, bill: Float64, random: np.random.Generator) -> Floa
     return np.where(rounding < np.where(status < 0, 0.12, 0.3), rounded, payment)
 
 
-def _purchases(
-    status: Int64, limit: Int64, habit: Float64, random: np.random.Generator
-) -> Float64:
+def _purchases(status: Int64, limit: Int64, habit: Float64, random: np.random.Generator) -> Float64:
     """Purchases of a month: heavy-tailed, seldom on an unused card or a blocked one."""
     rows = len(status)
     typical = limit * np.array([0.013, 0.017, 0.036, 0.008])[np.minimum(status, 1) + 2]

@@ -94,7 +94,7 @@ def _own(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[np.float32],
     previous = node.inputs[index]
     node.replace_input_with(index, None)
     if previous is not None and not previous.uses() and previous.name in graph.initializers:
-        graph.initializers.pop(previous.name)
+        graph.initializers.pop(str(previous.name))
     unique, suffix = name, 1
     while unique in graph.initializers:
         unique, suffix = f"{name}_{suffix}", suffix + 1

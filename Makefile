@@ -16,7 +16,7 @@ check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python docs/update_help.py --check
+	$(BIN)/python docs/update.py --check
 
 configs: $(STAMP)
 	for config in configs/*.yaml; do $(BIN)/qtool run $$config --quiet || exit 1; done

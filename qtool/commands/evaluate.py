@@ -38,7 +38,7 @@ from qtool.report.html import to_html
 from qtool.report.json import accuracy_json, latency_json
 from qtool.report.junit import to_junit
 from qtool.report.markdown import to_markdown
-from qtool.runs import content, sha256_of, write_bytes, write_text
+from qtool.runs import content, sha256_of, write_text
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session, to_scores
 
@@ -90,7 +90,8 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         write_text(target / "report.md", to_markdown(evaluation))
         write_text(target / "junit.xml", to_junit(evaluation))
         write_text(target / REPORT, to_html(evaluation, scores))
-        write_bytes(target / RESULT, _STORED.dump_json(evaluation))
+        # json keeps NaN, which a gate without a measurement has; pydantic would write null.
+        write_text(target / RESULT, json.dumps(dataclasses.asdict(evaluation)))
 
     key = context.key(
         name=context.experiment.name,

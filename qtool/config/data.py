@@ -12,7 +12,7 @@ from qtool.config.section import ConfigPath, Section
 class GeneratorSource(Section):
     """Rows made by one of qtool's seeded generators."""
 
-    generator: Literal["card_transactions"] = Field(description="which generator")
+    generator: Literal["card_transactions", "credit_clients"] = Field(description="which generator")
     rows: int = Field(200_000, gt=0)
     seed: int = Field(7, ge=0)
 

@@ -26,7 +26,9 @@ class Training(Section):
 class Distill(Section):
     """Distillation from the FP32 model (Hinton et al. 2015, arXiv 1503.02531)."""
 
-    weight: float = Field(0.5, ge=0, le=1, description="share of the distillation loss")
+    weight: float = Field(
+        1.0, ge=0, le=1, description="share of the distillation loss; the rest is from the labels"
+    )
 
 
 class TrainQat(Section):

@@ -106,7 +106,9 @@ def _floats(values: Any, size: int) -> Float32:
 
 
 def _vocabulary(values: Any) -> Vocabulary:
-    texts = bool(values) and isinstance(values[0], str)
+    if not values:
+        raise ValueError("an empty vocabulary")
+    texts = isinstance(values[0], str)
     words: Vocabulary = _tuple_of(str, values) if texts else _tuple_of(int, values)
     if not all(a < b for a, b in pairwise(words)):  # type: ignore[operator]
         raise ValueError("a vocabulary that is not sorted and unique")

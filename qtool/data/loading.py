@@ -92,6 +92,5 @@ def _categorical_differences(
     return [
         f"column {column} was {'text' if isinstance(words[0], str) else 'integers'}"
         for column, words in zip(part.columns, part.vocabularies or (), strict=False)
-        if words
-        and isinstance(words[0], str) != (category_kind(schema.field(column).type) == "str")
+        if isinstance(words[0], str) != (category_kind(schema.field(column).type) == "str")
     ]

@@ -19,8 +19,8 @@ BUFFER_BYTES = 1 << 20
 class ParquetFiles:
     """Parquet files, one after the other, streamed with bounded memory.
 
-    Read file by file, without pre-buffering. pyarrow.dataset, whose single-threaded scan ignores its
-    readahead limits, and pre-buffering (the default) both end up holding the compressed file
+    Read file by file, without pre-buffering. pyarrow.dataset, whose single-threaded scan ignores
+    its readahead limits, and pre-buffering (the default) both end up holding the compressed file
     (pyarrow 26: 220 MB for a file of 212 MB; 4 MB this way, and faster).
     """
 

@@ -12,6 +12,7 @@ from qtool.config.data import GeneratorSource
 from qtool.data.csv import open_csv
 from qtool.data.files import find_files
 from qtool.data.generators.card_transactions import CardTransactions
+from qtool.data.generators.credit_clients import CreditClients
 from qtool.data.npz import open_npz
 from qtool.data.parquet import open_parquet
 from qtool.errors import DataError
@@ -40,7 +41,10 @@ OPENERS: dict[str, Callable[[str, tuple[Path, ...]], Source]] = {
     ".csv": open_csv,
     ".npz": open_npz,
 }
-GENERATORS = {"card_transactions": CardTransactions}
+GENERATORS: dict[str, Callable[[int, int], Source]] = {
+    "card_transactions": CardTransactions,
+    "credit_clients": CreditClients,
+}
 
 
 def open_source(section: Path | GeneratorSource) -> Source:

@@ -143,6 +143,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> str:
         edit(lambda raw: raw["inputs"]["z"].update(columns="mcc")),
         edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[1, 2]])),
         edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[2, 1], ["a"]])),
+        edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[], ["a"]])),
         edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[1, "a"], ["a"]])),
     ],
 )

@@ -20,7 +20,7 @@ def assigned(source, split, columns, block_rows: int) -> list[int]:
 
 
 def test_hash_split_by_hand(make_block) -> None:
-    # splitmix64 of 0..3 over 2**64 is 0.8833, 0.5667, 0.5918, 0.0777 (upper digits of the hash).
+    # splitmix64 of 0 to 3, as a number in [0, 1): 0.8833, 0.5666, 0.5912, 0.1135.
     split = HashSplit(by="hash", key="k", calibration=0.1, evaluation=0.5)
     block = make_block({"k": [0, 1, 2, 3]})
     assert assign(block, split).tolist() == [TRAINING, CALIBRATION, CALIBRATION, EVALUATION]

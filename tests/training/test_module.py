@@ -26,6 +26,9 @@ def broken(width):
 
 def number():
     return 3
+
+def described(inputs):
+    return torch.nn.Linear(inputs["x"]["shape"][0], 1)
 """
 
 
@@ -50,6 +53,14 @@ def test_builds_with_arguments_and_leaves_the_path_alone(folder):
     module = build_module(section("my_scorer:build", folder, width=5))
     assert module.in_features == 5
     assert sys.path == before
+
+
+def test_a_function_that_wants_them_gets_the_inputs(folder):
+    inputs = {"x": {"shape": [4]}}
+    assert build_module(section("my_scorer:described", folder), inputs).in_features == 4
+    given = {"x": {"shape": [2]}}
+    built = build_module(section("my_scorer:described", folder, inputs=given), inputs)
+    assert built.in_features == 2
 
 
 def test_builds_from_an_installed_package():

@@ -4,8 +4,8 @@
 UCI set "default of credit card clients" (Yeh and Lien 2009, doi:10.24432/C55S3H), so that one
 config serves both. ``PAY_0``, ``BILL_AMT1`` and ``PAY_AMT1`` are of September, ``..6`` of April;
 amounts are New Taiwan dollars. A status of -2 is no consumption, -1 paid in full, 0 revolving
-credit, n >= 1 a delay of n months; as good as never is a delay 1 before September, as in the UCI
-set. No row is a copy of one in the UCI set; its statistics were the model.
+credit, n >= 1 a delay of n months; as in the UCI set a delay is first seen at 2, but in September
+at 1. No row is a copy of one in the UCI set; its statistics were the model.
 
 **How it is made.** A hidden risk, age and schooling give the limit. Each month the status moves
 along a Markov chain, pushed upwards by risk, a small limit and a bill near the limit. The status
@@ -14,7 +14,25 @@ purchases, which follow the limit and the client's habit, are the next bill. So 
 BILL_AMT2 - PAY_AMT1``, and nobody who owed nothing is late. The same seed gives the same clients:
 more rows add clients and change none, and the size of the batches plays no part.
 
-STATS
+Statistics, in brackets those of the UCI set (``tests/data/test_credit_clients.py`` holds the
+claims); that the two are close is the aim, that they are equal is not claimed:
+
+* Default: 22 % of the clients (22 %); 13 % of those with September status 0 (13 %), 31 % at a
+  delay of 1 (34 %), 74 % at 2 (69 %); 37 % with a limit below 40,000 (36 %), 13 % with one of
+  300,000 or more (14 %).
+* People: 60 % women (60 %); graduate school 38 % (35 %), university 43 % (47 %), high school 17 %
+  (16 %); married 45 % (46 %), more with age; median age 33 (34).
+* Limits: gamma-like, multiples of 10,000. Mean 167,000 (167,000), median 130,000 (140,000).
+* Status in September: -2 12 % (9 %), -1 20 % (19 %), 0 48 % (49 %), 1 9 % (12 %), 2 and more 11 %
+  (10 %). From one month to the next, 89 % of the revolving stay so (87 % to 91 %), 6 % of them fall
+  behind (4 % to 7 %), and of the delays of 2 months 66 % remain (60 % to 69 %; to September less).
+* ``BILL_AMT1``: median 18,000 (22,000), mean 47,000 (51,000), 99 % quantile 350,000 (350,000), 1 %
+  negative (2 %), correlation with ``BILL_AMT2`` 0.94 (0.95).
+* ``PAY_AMT1``: median 1,700 (2,100), mean 6,700 (5,700), 99 % quantile 97,000 (67,000), 18 % zero
+  (17 %).
+* The label is drawn from ``default_probability``, so the best possible AUC is known: 0.80. Boosted
+  trees on 21,000 clients reach 0.79 (0.78), a small MLP 0.78 (0.77), logistic regression on the
+  plain values 0.76 (0.74).
 """
 
 from __future__ import annotations
@@ -136,8 +154,9 @@ def default_probability(values: Columns) -> Float64:
     late = values["PAY_0"] >= 1
     earlier = sum((values[name] >= 2).astype(np.int64) for name in STATUSES[1:])
     delay = np.array([0.0, 1.2, 2.85, 3.2])[np.clip(values["PAY_0"], 0, 3)]
+    # The weights were chosen for 22 % defaults and a best possible AUC of 0.80.
     logit = (
-        -3.0
+        -3.02
         + delay * (0.75 + 0.4 * used)
         + 0.6 * np.sqrt(earlier)
         - 0.27 * np.log(limit / 140_000)
@@ -186,7 +205,8 @@ def _limits(people: Columns, risk: Float64, random: np.random.Generator) -> Int6
     limit = np.clip(10_000 * np.round(limit / 10_000), 10_000, 1_000_000)
     nearest = np.searchsorted(np.sqrt(ROUND_LIMITS[1:] * ROUND_LIMITS[:-1]), limit)
     is_round = (random.random(len(risk)) < 0.33) & (limit <= 600_000)
-    return np.where(is_round, ROUND_LIMITS[nearest], limit).astype(np.int64)
+    rounded: Int64 = np.where(is_round, ROUND_LIMITS[nearest], limit).astype(np.int64)
+    return rounded
 
 
 def _history(limit: Int64, risk: Float64, random: np.random.Generator) -> Columns:
@@ -209,13 +229,11 @@ def _history(limit: Int64, risk: Float64, random: np.random.Generator) -> Column
         status = np.where((bill <= 0) & (status >= 0), -2, status)
         payment = _payments(status, bill, random)
         debt = bill - payment
-        interest = np.maximum(debt, 0) * np.where(
-            status >= 1, 0.025, np.where(status == 0, 0.016, 0)
-        )
+        # About 20 % a year, and fees for the late.
+        interest = np.maximum(debt, 0) * np.where(status >= 1, 0.025, 0.016)
         room = np.maximum(1.05 * limit - debt, 0)
-        bill = debt + np.round(
-            interest + np.minimum(_purchases(status, limit, habit, random), room)
-        )
+        purchases = np.minimum(_purchases(status, limit, habit, random), room)
+        bill = debt + np.round(interest + purchases)
         columns |= {STATUSES[month]: status, BILLS[month]: bill, PAYMENTS[month]: payment}
     return {name: column.astype(np.int64) for name, column in columns.items()}
 
@@ -223,11 +241,10 @@ def _history(limit: Int64, risk: Float64, random: np.random.Generator) -> Column
 def _next_status(
     status: Int64, moves: Int64, pressure: Float64, random: np.random.Generator
 ) -> Int64:
-    move = _ordered_choice(
-        moves, np.array([0, 1, 2, 3, 3, 4])[np.minimum(status, 3) + 2], pressure, random
-    )
-    worse = np.minimum(status + 1, 8)
-    return np.choose(move, [-2, -1, 0, 1, 2, status, worse])
+    row = np.array([0, 1, 2, 3, 3, 4])[np.minimum(status, 3) + 2]
+    move = _ordered_choice(moves, row, pressure, random)
+    following: Int64 = np.choose(move, [-2, -1, 0, 1, 2, status, np.minimum(status + 1, 8)])
+    return following
 
 
 def _ordered_choice(
@@ -257,7 +274,9 @@ def _payments(status: Int64, bill: Float64, random: np.random.Generator) -> Floa
     thousands = np.minimum(1_000 * np.ceil(payment / 1_000), owed)
     hundreds = 100 * np.ceil(payment / 100)
     rounded = np.where(status < 0, hundreds, thousands)
-    return np.where(rounding < np.where(status < 0, 0.12, 0.3), rounded, payment)
+    is_rounded = rounding < np.where(status < 0, 0.12, 0.3)
+    chosen: Float64 = np.where(is_rounded, rounded, payment)
+    return chosen
 
 
 def _purchases(status: Int64, limit: Int64, habit: Float64, random: np.random.Generator) -> Float64:

@@ -31,3 +31,10 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
+
+# The trained model that configs/fraud_onnx.yaml starts from.
+.PHONY: sample-model
+sample-model: $(STAMP)
+	$(BIN)/qtool quantize configs/fraud_static.yaml --run-dir runs/sample-model --set 'model.arguments.hidden=[128,128]'
+	cp runs/sample-model/fp32/model.onnx sample_models/fraud.onnx
+	cp runs/sample-model/data/encoder.json sample_models/fraud.encoder.json

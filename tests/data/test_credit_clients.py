@@ -84,8 +84,8 @@ def test_the_fingerprint_changes_with_rows_and_seed():
 
 
 def test_default_probability_of_two_clients_by_hand():
-    # Half the limit used and a share of 6,000 / (2,000 + 298,000) = 0.02 paid; aged 36, limit 140,000:
-    # those terms are zero. In time: -3.02 - 0.8 * 0.02 = -3.036.
+    # Half the limit used, 6,000 / (2,000 + 298,000) = 0.02 paid; at age 36 and limit 140,000
+    # the other terms are zero. In time: -3.02 - 0.8 * 0.02 = -3.036.
     # Late: -3.02 + 2.85 * (0.75 + 0.4 * 0.5) + 0.6 * sqrt(1) + 0.3 - 0.2 * 0.02 = 0.5835.
     same = {"LIMIT_BAL": 140_000, "SEX": 2, "EDUCATION": 2, "MARRIAGE": 2, "AGE": 36}
     same |= dict.fromkeys(PAYMENTS, 1_000) | dict.fromkeys(BILLS, 45_600) | {"BILL_AMT1": 70_000}

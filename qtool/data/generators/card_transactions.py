@@ -30,12 +30,12 @@ claims):
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from qtool.data.generators.chunks import cut, fingerprint
 from qtool.data.generators.payments import CHUNK_ROWS, Columns, make_chunk
 from qtool.data.generators.population import CHANNELS, COUNTRIES, PRODUCTS, make_merchants
 
@@ -84,17 +84,14 @@ class CardTransactions:
 
     def fingerprint(self) -> str:
         """Returns the sha256 of kind, version, rows and seed."""
-        text = f"card_transactions version={VERSION} rows={self.rows} seed={self.seed}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint("card_transactions", VERSION, self.rows, self.seed)
 
     def batches(self, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yields the rows in time order."""
         merchants = make_merchants(self.seed)
         for chunk in range(-(-self.rows // CHUNK_ROWS)):
             values, _ = make_chunk(self.rows, self.seed, chunk, merchants)
-            batch = _record_batch({name: values[name] for name in columns})
-            for start in range(0, batch.num_rows, batch_rows):
-                yield batch.slice(start, batch_rows)
+            yield from cut(_record_batch({name: values[name] for name in columns}), batch_rows)
 
 
 def _record_batch(values: Columns) -> pa.RecordBatch:

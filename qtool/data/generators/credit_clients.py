@@ -4,8 +4,8 @@
 UCI set "default of credit card clients" (Yeh and Lien 2009, doi:10.24432/C55S3H), so that one
 config serves both. ``PAY_0``, ``BILL_AMT1`` and ``PAY_AMT1`` are of September, ``..6`` of April;
 amounts are New Taiwan dollars. A status of -2 is no consumption, -1 paid in full, 0 revolving
-credit, n >= 1 a delay of n months; as in the UCI set a delay is first seen at 2, but in September
-at 1. No row is a copy of one in the UCI set; its statistics were the model.
+credit, n >= 1 a delay of n months; a delay of 1 occurs in September only, as it nearly does in the
+UCI set. No row is a copy of one in the UCI set; its statistics were the model.
 
 **How it is made.** A hidden risk, age and schooling give the limit. Each month the status moves
 along a Markov chain, pushed upwards by risk, a small limit and a bill near the limit. The status
@@ -37,7 +37,6 @@ claims); that the two are close is the aim, that they are equal is not claimed:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +44,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from qtool.data.generators.chunks import cut, fingerprint, random_stream
 
 VERSION = 1
 """Raised with every change of the rows, so that fingerprints change with them."""
@@ -106,8 +107,7 @@ class CreditClients:
 
     def fingerprint(self) -> str:
         """Returns the sha256 of kind, version, rows and seed."""
-        text = f"credit_clients version={VERSION} rows={self.rows} seed={self.seed}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint("credit_clients", VERSION, self.rows, self.seed)
 
     def batches(self, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yields the clients by ID."""
@@ -117,8 +117,7 @@ class CreditClients:
                 [pa.array(values[name][: self.rows - first]) for name in columns],
                 names=list(columns),
             )
-            for start in range(0, batch.num_rows, batch_rows):
-                yield batch.slice(start, batch_rows)
+            yield from cut(batch, batch_rows)
 
 
 def make_chunk(seed: int, chunk: int) -> Columns:
@@ -126,7 +125,7 @@ def make_chunk(seed: int, chunk: int) -> Columns:
 
     The random stream belongs to the seed and the chunk alone.
     """
-    random = np.random.Generator(np.random.Philox(key=np.array([seed, chunk], np.uint64)))
+    random = random_stream(seed, chunk)
     risk = random.standard_normal(CHUNK_ROWS)
     values = {"ID": chunk * CHUNK_ROWS + np.arange(1, CHUNK_ROWS + 1)}
     values |= _people(random)

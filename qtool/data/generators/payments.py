@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qtool.data.generators.chunks import random_stream
 from qtool.data.generators.fraud import fraud_probability
 from qtool.data.generators.population import (
     CASH_MACHINES,
@@ -39,8 +40,7 @@ def make_chunk(
     Text columns are codes: indices into ``COUNTRIES``, ``CHANNELS`` and ``PRODUCTS``. The random
     stream belongs to the seed and the chunk alone, and each draw is of the chunk's length.
     """
-    key = np.array([seed, chunk], np.uint64)
-    random = np.random.Generator(np.random.Philox(key=key))
+    random = random_stream(seed, chunk)
     first = chunk * CHUNK_ROWS
     rows = min(CHUNK_ROWS, total_rows - first)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qtool.data.generators.chunks import random_stream
 from qtool.data.hashing import splitmix64, unit_interval
 
 Float64 = NDArray[np.float64]
@@ -74,7 +75,7 @@ class Merchants:
 def make_merchants(seed: int) -> Merchants:
     """Returns the merchants of a seed."""
     # 2**64 - 1 is no chunk number, so this stream is none of the chunks' streams.
-    random = np.random.Generator(np.random.Philox(key=np.array([seed, 2**64 - 1], np.uint64)))
+    random = random_stream(seed, 2**64 - 1)
     share = np.arange(1, MERCHANTS + 1) ** -ZIPF_EXPONENT
     weights = np.array([category.merchants for category in CATEGORIES])
     category = random.choice(len(CATEGORIES), MERCHANTS, p=weights / weights.sum())

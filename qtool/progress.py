@@ -24,9 +24,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where tasks are shown."""
 
-    def task(
-        self, description: str, total: float | None = None
-    ) -> AbstractContextManager[Task]:
+    def task(self, description: str, total: float | None = None) -> AbstractContextManager[Task]:
         """Opens a task of ``total`` units (None when unknown)."""
 
 

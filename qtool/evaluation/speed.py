@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ def measure_latency(
         for batch_size in batch_sizes:
             batch = {name: np.resize(x, (batch_size, *x.shape[1:])) for name, x in rows.items()}
             calls: dict[str, Callable[[], None]] = {
-                name: partial(session.call, batch) for name, session in sessions.items()
+                name: session.bound(batch) for name, session in sessions.items()
             }
             results.append(_result(calls, batch_size, threads, section))
             task.advance(status=f"batch {batch_size}: {results[-1].speedup:.2f}x")

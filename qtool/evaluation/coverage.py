@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from qtool.evaluation.results import NodeCoverage
 from qtool.graph.plan import Plan
+from qtool.graph.writer import codes_name
 from qtool.runtime.kernels import INTEGER_KERNELS, Kernel
 
 NOT_FUSED = "FP32, weight dequantized on every call"
@@ -44,6 +45,10 @@ def not_fused(nodes: Sequence[NodeCoverage]) -> tuple[str, ...]:
 def _runs_as(
     node: ir.Node, treatment: str, by_input: dict[str, Kernel], by_output: dict[str, Kernel]
 ) -> str:
+    output = str(node.outputs[0].name)
+    if node.op_type != "Gemm" and treatment == "static":
+        kernel = by_output.get(codes_name(output))
+        return f"{kernel.op_type} on codes" if kernel else NOT_FUSED
     if treatment in ("static", "dynamic"):
         weight = node.inputs[1].name if node.inputs[1] is not None else ""
         kernel = by_input.get(f"{weight}.codes")
@@ -52,5 +57,5 @@ def _runs_as(
         table = node.inputs[0].name if node.inputs[0] is not None else ""
         kernel = by_input.get(f"{table}.codes")
         return f"{kernel.op_type} (8-bit table)" if kernel else NOT_FUSED
-    kernel = by_output.get(str(node.outputs[0].name))
+    kernel = by_output.get(output)
     return kernel.op_type if kernel else "fused or folded into a neighbour"

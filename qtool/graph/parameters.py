@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qtool.graph.model_file import constant
 from qtool.graph.plan import Plan
-from qtool.graph.planner import absorbing_input, column_count
+from qtool.graph.planner import absorbed_tables, column_count
 from qtool.graph.targets import TARGETS
 from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
 from qtool.numerics.columns import widen_columns
@@ -57,17 +57,16 @@ def constants_of(model: ir.Model) -> dict[str, Array]:
 def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
     """Returns the parameters of post-training quantization: scales from ranges, weights min-max."""
     constants = constants_of(model)
-    tables = absorbed_tables(model, plan)
+    tables = _tables_by_columns(model, plan)
     activations = {}
     for name, spec in plan.activations.items():
         low, high = ranges[name].low.copy(), ranges[name].high.copy()
         if spec.axis == 1:
             mean_square = ranges[name].mean_square
-            for start, table in tables.get(name, {}).items():
-                part = slice(start, start + constants[table].shape[1])
+            for columns, table in tables.get(name, []):
                 # A table is known in full; the calibration rows may have missed some of its values.
-                low[part] = np.minimum(constants[table].min(axis=0), 0)
-                high[part] = np.maximum(constants[table].max(axis=0), 0)
+                low[columns] = np.minimum(constants[table].min(axis=0), 0)
+                high[columns] = np.maximum(constants[table].max(axis=0), 0)
             readers = [constants[w] for w, weight in plan.weights.items() if weight.folds == name]
             low, high = widen_columns(
                 low,
@@ -92,26 +91,17 @@ def fold(weight: Array, folds: str | None, activations: dict[str, QuantParams]) 
     return weight if folds is None else activations[folds].scale[:, None] * weight
 
 
-def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[int, str]]:
-    """Returns, per column-wise activation, first column → table stored in its codes."""
-    found: dict[str, dict[int, str]] = {}
+def _tables_by_columns(model: ir.Model, plan: Plan) -> dict[str, list[tuple[slice, str]]]:
+    """Returns, per column-wise activation, the columns that each absorbed table fills."""
+    absorbed = absorbed_tables(model, plan)
+    found: dict[str, list[tuple[slice, str]]] = {}
     for node in model.graph:
-        if node.op_type != "Gather" or constant(node.inputs[0]) is None:
-            continue
-        name = absorbing_input(node, plan.activations)
-        if name is not None and node.inputs[0] is not None:
-            start = _first_column(node.outputs[0])
-            found.setdefault(name, {})[start] = str(node.inputs[0].name)
+        parts = absorbed.get(str(node.outputs[0].name), {})
+        start = 0
+        for part in node.inputs if parts else ():
+            assert part is not None
+            columns = slice(start, start + column_count(part))
+            start = columns.stop
+            if part.name in parts:
+                found.setdefault(str(node.outputs[0].name), []).append((columns, parts[part.name]))
     return found
-
-
-def _first_column(value: ir.Value) -> int:
-    """Returns the column of its Concat at which ``value`` starts."""
-    concat = next(iter(value.uses())).node
-    start = 0
-    for part in concat.inputs:
-        if part is value:
-            break
-        assert part is not None
-        start += column_count(part)
-    return start

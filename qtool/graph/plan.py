@@ -32,7 +32,8 @@ from typing import Any, Literal
 from qtool.errors import StaleArtifactError
 from qtool.numerics.affine import QuantSpec
 
-Treatment = Literal["static", "dynamic", "storage", "float"]
+Treatment = Literal["static", "dynamic", "storage", "float", "unchanged"]
+"""``unchanged``: the node works on integers or only moves values; there is nothing to quantize."""
 
 
 @dataclass(frozen=True)

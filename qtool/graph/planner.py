@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 
 import numpy as np
@@ -18,6 +19,22 @@ from qtool.numerics.affine import QuantSpec
 MIXES_COLUMNS = frozenset({"Gemm", "MatMul", "Conv", "LSTM", "GRU", "RNN", "Einsum", "Attention"})
 """After one of these the columns of a table have lost their separate units."""
 
+MOVES = frozenset(
+    {
+        "Concat",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
 STORAGE = QuantSpec("int8", symmetric=True, axis=1)
 
 
@@ -33,14 +50,14 @@ def make_plan(
         ConfigError: a layer rule matches no node.
     """
     ruled_out = _apply_rules(model, section.layers)
-    treatments = {str(node.name): _treat(node, section, ruled_out) for node in model.graph}
-    dense = [node for node in model.graph if treatments[str(node.name)].treatment == section.method]
+    treated = {str(node.name): _treat(node, section, ruled_out) for node in model.graph}
+    dense = [node for node in model.graph if treated[str(node.name)].treatment == section.method]
+    tables = [node for node in model.graph if treated[str(node.name)].treatment == "storage"]
 
     activations: dict[str, QuantSpec] = {}
     if section.method == "static":
-        wanted = {_name(node.inputs[0]): node.inputs[0] for node in dense}
         columns = tabular_values(model)
-        for name, value in wanted.items():
+        for name, value in {_name(node.inputs[0]): node.inputs[0] for node in dense}.items():
             column_wise = name in columns and _only_feeds(value, dense)
             activations[name] = target.activation(columns=column_wise)
 
@@ -51,25 +68,29 @@ def make_plan(
         axis = 1 if section.per_channel else None
         weights[weight] = WeightPlan(target.weight(axis=axis), folds)
         biases[bias] = (activation, weight)
-    for node in model.graph:
-        if treatments[str(node.name)].treatment == "storage":
-            absorbed = absorbing_input(node, activations)
-            if absorbed is None:
-                weights[_name(node.inputs[0])] = WeightPlan(STORAGE)
-            else:
-                reason = f"8-bit codes in the column scales of {absorbed}"
-                treatments[str(node.name)] = NodePlan(
-                    str(node.name), node.op_type, "storage", reason
-                )
+    for node in tables:
+        if _absorbing_input(node, activations) is None:
+            weights[_name(node.inputs[0])] = WeightPlan(STORAGE)
     return Plan(
         method=section.method,
         target=target.name,
         model_sha256=model_sha256,
-        nodes=tuple(treatments.values()),
+        nodes=tuple(_on_codes(n, treated[str(n.name)], activations, dense) for n in model.graph),
         activations=activations,
         weights=weights,
         biases=biases if section.method == "static" else {},
     )
+
+
+def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[str, str]]:
+    """Returns, per column-wise activation, part of its Concat → table stored in its codes."""
+    stored = {node.name for node in plan.nodes if node.treatment == "storage"}
+    found: dict[str, dict[str, str]] = {}
+    for node in model.graph:
+        name = _absorbing_input(node, plan.activations) if node.name in stored else None
+        if name is not None:
+            found.setdefault(name, {})[_name(node.outputs[0])] = _name(node.inputs[0])
+    return found
 
 
 def tabular_values(model: ir.Model) -> set[str]:
@@ -87,7 +108,7 @@ def tabular_values(model: ir.Model) -> set[str]:
     return tabular
 
 
-def absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | None:
+def _absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | None:
     """Returns the column-wise activation that the table read by the Gather ``node`` is a part of.
 
     Its Gather feeds one Concat along axis 1 and nothing else, row by row, and the table has no
@@ -127,21 +148,39 @@ def _treat(
     if node.domain not in ("", "ai.onnx"):
         return treated("float", f"operator of domain {node.domain}: no INT8 form is known")
     if node.op_type == "Gemm":
-        if not is_dense(node):
-            return treated("float", "weight is not a constant float32 matrix")
         x = node.inputs[0]
-        if x is None or x.dtype != ir.DataType.FLOAT:
-            return treated("float", "input is not float32")
+        if not is_dense(node) or x is None or x.dtype != ir.DataType.FLOAT:
+            return treated("float", "not a float32 input times a constant float32 matrix")
         if section.method == "static":
             return treated("static", "integer GEMM with calibrated ranges")
         return treated("dynamic", "integer GEMM, activation range from each batch")
     if node.op_type == "Gather" and _is_embedding(node):
         return treated("storage", "int8 table, dequantized after the lookup")
-    if node.op_type == "Relu" and _follows_dense(node):
-        return treated(
-            "float", "folded into the requantization of the GEMM where its output is INT8"
-        )
+    if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs):
+        return treated("unchanged", "works on integers or text")
+    if node.op_type in MOVES:
+        return treated("unchanged", "moves values, computes nothing")
     return treated("float", f"{node.op_type} has no faster INT8 form here")
+
+
+def _on_codes(
+    node: ir.Node, planned: NodePlan, activations: dict[str, QuantSpec], dense: list[ir.Node]
+) -> NodePlan:
+    """Returns ``planned``, corrected for a node that the plan of its neighbours brings to INT8."""
+    output = _name(node.outputs[0])
+    absorbing = _absorbing_input(node, activations) if planned.treatment == "storage" else None
+    if absorbing is not None:
+        reason = f"8-bit codes in the column scales of {absorbing}"
+        return dataclasses.replace(planned, reason=reason)
+    if planned.reason.startswith("rule "):
+        return planned
+    producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    if node.op_type == "Relu" and output in activations and producer in dense:
+        reason = "folded into the requantization of its GEMM"
+        return dataclasses.replace(planned, treatment="static", reason=reason)
+    if node.op_type == "Concat" and _is_column_wise(activations, output):
+        return dataclasses.replace(planned, treatment="static", reason="joins 8-bit codes")
+    return planned
 
 
 def _is_embedding(node: ir.Node) -> bool:
@@ -149,11 +188,6 @@ def _is_embedding(node: ir.Node) -> bool:
     if table is None or table.dtype != np.float32 or table.ndim != 2:
         return False
     return node.attributes.get_int("axis", 0) == 0
-
-
-def _follows_dense(node: ir.Node) -> bool:
-    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return producer is not None and is_dense(producer)
 
 
 def _apply_rules(model: ir.Model, rules: list[LayerRule]) -> dict[str, str]:

@@ -21,10 +21,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from qtool.graph.model_file import constant, model_bytes, model_from_bytes
+from qtool.graph.model_file import model_bytes, model_from_bytes
 from qtool.graph.parameters import Parameters, fold
 from qtool.graph.plan import Plan, WeightPlan
-from qtool.graph.planner import absorbing_input, column_count
+from qtool.graph.planner import absorbed_tables, column_count
 from qtool.numerics.affine import QuantParams, quantize, quantize_columns
 
 MICROSOFT = "com.microsoft"
@@ -82,6 +82,7 @@ class _Writer:
         self.model, self.graph = model, model.graph
         self.plan, self.parameters = plan, parameters
         self.nodes = {str(node.name): node for node in model.graph}
+        self.absorbed = absorbed_tables(model, plan)
 
     # --- activations ---------------------------------------------------------------------------
 
@@ -105,7 +106,8 @@ class _Writer:
 
     def _column_codes(self, value: ir.Value, params: QuantParams) -> ir.Value:
         concat = value.producer()
-        if concat is None or not any(self._is_absorbed(part) for part in concat.inputs):
+        tables = self.absorbed.get(str(value.name), {})
+        if concat is None or not tables:
             return self._scaled_codes(value, params, str(value.name))
         codes, start = [], 0
         for index, part in enumerate(concat.inputs):
@@ -115,7 +117,7 @@ class _Writer:
             part_params = QuantParams(
                 params.spec, params.scale[columns], params.zero_point[columns]
             )
-            if self._is_absorbed(part):
+            if part.name in tables:
                 codes.append(self._table_codes(part, part_params))
             else:
                 codes.append(self._scaled_codes(part, part_params, f"{value.name}.{index}"))
@@ -123,12 +125,6 @@ class _Writer:
         joined.outputs[0].name = codes_name(str(value.name))
         self.graph.insert_after(concat, joined)
         return joined.outputs[0]
-
-    def _is_absorbed(self, part: ir.Value | None) -> bool:
-        producer = part.producer() if part is not None else None
-        if producer is None or producer.op_type != "Gather" or constant(producer.inputs[0]) is None:
-            return False
-        return absorbing_input(producer, self.plan.activations) is not None
 
     def _table_codes(self, part: ir.Value, params: QuantParams) -> ir.Value:
         gather = part.producer()

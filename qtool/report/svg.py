@@ -28,6 +28,7 @@ COLORS = {
     "dynamic": "#56b4e9",
     "storage": "#e69f00",
     "float": "#9aa5b1",
+    "unchanged": "#d3dae1",
 }
 FONT_POINTS = 9
 

@@ -6,7 +6,7 @@ from support.graphs import fraud_like, mlp
 from qtool.config.quantization import DynamicQuantization, LayerRule, StaticQuantization
 from qtool.errors import ConfigError, StaleArtifactError
 from qtool.graph.plan import Plan
-from qtool.graph.planner import make_plan
+from qtool.graph.planner import absorbed_tables, make_plan
 from qtool.graph.prepare.pipeline import prepare
 from qtool.graph.targets import TARGETS
 
@@ -23,11 +23,17 @@ def treatments(plan):
 
 def test_static_plan_of_a_fraud_model():
     plan = plan_of(fraud_like())
-    assert {name for name, t in treatments(plan).items() if t == "static"} == {
+    assert {
+        node.name for node in plan.nodes if (node.op_type, node.treatment) == ("Gemm", "static")
+    } == {
         "body.0",
         "body.1",
         "head",
     }
+    assert {node.treatment for node in plan.nodes if node.op_type in ("Relu", "Concat")} == {
+        "static"
+    }
+    assert "float" not in treatments(plan).values()
     assert {name for name, t in treatments(plan).items() if t == "storage"} == {
         "table.0",
         "table.1",
@@ -53,7 +59,7 @@ def test_every_node_has_a_reason():
 def test_dynamic_plan_needs_no_activations():
     plan = plan_of(fraud_like(), DynamicQuantization(method="dynamic"))
     assert not plan.activations
-    assert set(treatments(plan).values()) == {"dynamic", "storage", "float"}
+    assert set(treatments(plan).values()) == {"dynamic", "storage", "float", "unchanged"}
     assert plan.weights["table.0.weight"].spec.axis == 1
 
 
@@ -94,3 +100,13 @@ def test_a_plan_survives_its_file():
 def test_a_file_that_is_no_plan_is_refused():
     with pytest.raises(StaleArtifactError, match=r"plan\.json: not a plan"):
         Plan.from_json('{"method": "static"}', "plan.json")
+
+
+def test_a_table_ruled_to_float_is_not_stored_as_codes():
+    section = StaticQuantization(
+        method="static", layers=[LayerRule(match="table.0", precision="float")]
+    )
+    plan = plan_of(fraud_like(), section)
+    model = prepare(fraud_like())
+    assert treatments(plan)["table.0"] == "float"
+    assert absorbed_tables(model, plan) == {"features": {"row1": "table.1.weight"}}

@@ -113,3 +113,34 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_the_input_alone():
 def test_metadata_says_what_it_is():
     _, _, int8 = quantized(fraud_like(), fraud_rows(100))
     assert int8.metadata_props["qtool.target"] == "x86_amx"
+
+
+def test_a_table_ruled_to_float_stays_float_in_the_file():
+    rule = StaticQuantization(
+        method="static", layers=[LayerRule(match="table.0", precision="float")]
+    )
+    rows = fraud_rows(500)
+    _, _, int8 = quantized(fraud_like(), rows, rule)
+    tables = {
+        name: value.dtype.numpy()
+        for name, value in int8.graph.initializers.items()
+        if "table" in name
+    }
+    assert tables == {"table.0.weight": np.float32, "table.1.weight.codes": np.uint8}
+    assert kernels(int8)["QGemm"] == 3
+    assert relative_error(run(int8, rows), run(fraud_like(), rows)) < 0.03
+
+
+def test_coverage_says_what_runs():
+    prepared, plan, int8 = quantized(fraud_like(), fraud_rows(500))
+    found = {
+        n.name: n.runs_as for n in coverage(prepared, plan, kernels_of(model_bytes(int8), "test"))
+    }
+    assert found["body.0"] == "QGemm"
+    assert found["table.0"] == "Gather (8-bit table)"
+    by_operator = {
+        n.op_type: n.runs_as
+        for n in coverage(prepared, plan, kernels_of(model_bytes(int8), "test"))
+    }
+    assert by_operator["Relu"] == "QGemm on codes"
+    assert by_operator["Concat"] == "Concat on codes"

@@ -72,7 +72,7 @@ target:
 quantization:
   method: static              # or dynamic
   observer: {{method: mse}}     # or min_max, percentile
-  samples: 4096               # calibration rows
+  samples: 16384              # calibration rows
 
 evaluation:
   decision: {{threshold: {{at: score, value: 0.5}}}}   # or at: approval_rate, false_positive_rate

@@ -45,7 +45,7 @@ class StaticQuantization(Section):
 
     method: Literal["static"]
     observer: Observer = MseObserver(method="mse")
-    samples: int = Field(4096, gt=0, description="calibration rows")
+    samples: int = Field(16_384, gt=0, description="calibration rows")
     minimum_class_share: float = Field(
         0.1, ge=0, le=0.5, description="smallest share of each class among the calibration rows"
     )

@@ -22,7 +22,7 @@ configs: $(STAMP)
 	for config in configs/*.yaml; do $(BIN)/qtool run $$config --quiet || exit 1; done
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/update_docs.py
+	$(BIN)/python benchmarks/update_docs.py --run
 
 clean:
 	rm -rf $(VENV) runs

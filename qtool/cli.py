@@ -217,9 +217,11 @@ def main() -> None:
     except QtoolError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what was finished is kept; run the same command to go on\n")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        # typer turns Ctrl-C into this code without a word.
+        if end.code == INTERRUPTED:
+            sys.stderr.write("interrupted: what was finished is kept; run the same command again\n")
+        raise
     except Exception:
         sys.stderr.write(_bug_report())
         sys.exit(INTERNAL_ERROR)

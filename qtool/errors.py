@@ -75,6 +75,6 @@ class StaleArtifactError(QtoolError):
 
 
 class OutputError(QtoolError):
-    """The operating system refused to write: disk full, read-only, no permission."""
+    """The operating system refused to read or write: disk full, read-only, no permission."""
 
     exit_code = 74

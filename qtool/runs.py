@@ -4,7 +4,7 @@
 sha256 of each file. A stage whose key is unchanged is skipped after its files were checked; a file
 that was changed by hand is refused, not used. Work in progress lives in
 ``runs/NAME/.partial/STAGE-KEY/`` and is renamed into place when it is complete and on disk, so a
-killed run leaves the last good state, and a stage that keeps checkpoints goes on from them.
+killed run leaves the last good state, and a stage that keeps a checkpoint goes on from it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Run:
 
     Attributes:
         directory: where the stages lie.
-        force: make the stages again that were asked for, even when they are current.
+        force: make the stages again that were asked for, even when they are current, and any stage
+            that was changed by hand.
         tell: receives one line for people when a stage is skipped or resumed.
     """
 
@@ -46,7 +47,7 @@ class Run:
         inputs: Mapping[str, Any],
         make: Callable[[Path], None],
         *,
-        resumable: bool = False,
+        resume_from: str | None = None,
         force: bool = False,
     ) -> Path:
         """Returns the folder of the finished stage ``name``, made by ``make`` unless it is current.
@@ -56,11 +57,13 @@ class Run:
             inputs: everything the result depends on, as plain values; paths appear as digests of
                 their content.
             make: writes the files of the stage into the folder it is given.
-            resumable: keep the partial folder when ``make`` fails or is interrupted.
+            resume_from: name of the file that ``make`` can go on from; a partial folder that holds
+                it is kept when ``make`` fails or is interrupted.
             force: make it even if it is current.
 
         Raises:
             StaleArtifactError: a file of the stage was changed after it was made.
+            UsageError: something that is no stage has its name.
             OutputError: the operating system refuses to write.
         """
         key = digest(inputs)
@@ -68,23 +71,57 @@ class Run:
             return self._finished[f"{name}-{key}"]
         folder = self.directory / name
         partial = self.directory / ".partial" / f"{name}-{key[:16]}"
-        if not force and _is_current(folder, key):
+        if not force and self._is_current(folder, key):
             self.tell(f"{name}: current")
             return self._finished.setdefault(f"{name}-{key}", folder)
+        _check_made_here(folder)
         if force:
             shutil.rmtree(partial, ignore_errors=True)
         with _os_errors_explained(folder):
             if not (partial / RECORD).is_file():  # else killed between the record and the rename
-                self._fill(name, key, partial, make, resumable=resumable)
+                self._fill(name, key, partial, make, resume_from)
             _move_into_place(partial, folder)
             for stale in partial.parent.glob(f"{name}-*"):
                 shutil.rmtree(stale)
         return self._finished.setdefault(f"{name}-{key}", folder)
 
+    def _is_current(self, folder: Path, key: str) -> bool:
+        try:
+            return _is_current(folder, key)
+        except StaleArtifactError as error:
+            if not self.force:
+                raise
+            self.tell(f"{error.where}: {error.found}; made again")
+            return False
+
+    def discard(self, name: str, reason: str) -> None:
+        """Removes the folder of a finished stage that no longer holds, and says why.
+
+        Raises:
+            UsageError: something that is no stage has its name.
+            OutputError: the operating system refuses.
+        """
+        folder = self.directory / name
+        if not folder.exists():
+            return
+        _check_made_here(folder)
+        with _os_errors_explained(folder):
+            retired = self.directory / ".partial" / f"{name}-discarded"
+            shutil.rmtree(retired, ignore_errors=True)
+            retired.parent.mkdir(exist_ok=True)
+            folder.rename(retired)  # at once, where removing file by file could be interrupted
+            shutil.rmtree(retired)
+        self.tell(f"{name}: removed, {reason}")
+
     def _fill(
-        self, name: str, key: str, partial: Path, make: Callable[[Path], None], *, resumable: bool
+        self,
+        name: str,
+        key: str,
+        partial: Path,
+        make: Callable[[Path], None],
+        resume_from: str | None,
     ) -> None:
-        if partial.is_dir() and resumable:
+        if _holds(partial, resume_from):
             self.tell(f"{name}: resuming")
         elif partial.is_dir():
             shutil.rmtree(partial)
@@ -96,7 +133,7 @@ class Run:
                 partial / RECORD, json.dumps({"key": key, "outputs": outputs}, indent=2) + "\n"
             )
         except BaseException:
-            if not resumable:
+            if not _holds(partial, resume_from):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
 
@@ -142,9 +179,14 @@ def digest(inputs: Mapping[str, Any]) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the sha256 of a file, read in pieces."""
+    """Returns the sha256 of a file, read in pieces.
+
+    Raises:
+        OutputError: the operating system refuses to read it.
+    """
     hashed = hashlib.sha256()
-    with path.open("rb") as file:
+    action = "Check its owner and mode."
+    with _os_errors_explained(path, "a readable file", action), path.open("rb") as file:
         while piece := file.read(1 << 20):
             hashed.update(piece)
     return hashed.hexdigest()
@@ -199,6 +241,21 @@ def _is_current(folder: Path, key: str) -> bool:
     return True
 
 
+def _check_made_here(folder: Path) -> None:
+    """A stage replaces its folder; a user's ``data`` in the same place must survive that."""
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise UsageError(
+            str(folder),
+            f"not a stage of qtool: it has no {RECORD}",
+            "a stage or nothing in this place",
+            "Use another --run-dir.",
+        )
+
+
+def _holds(folder: Path, name: str | None) -> bool:
+    return name is not None and (folder / name).is_file()
+
+
 def _changed(file: Path, found: str) -> StaleArtifactError:
     return StaleArtifactError(
         str(file), found, "the file as the stage wrote it", "Make it again with --force."
@@ -206,16 +263,20 @@ def _changed(file: Path, found: str) -> StaleArtifactError:
 
 
 @contextmanager
-def _os_errors_explained(where: Path) -> Iterator[None]:
+def _os_errors_explained(
+    where: Path,
+    expected: str = "a writable place",
+    action: str = "Choose another --run-dir.",
+) -> Iterator[None]:
     try:
         yield
     except QtoolError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        action = "Free space or choose another --run-dir." if full else "Choose another --run-dir."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            action = "Free space or choose another --run-dir."
         raise OutputError(
-            str(error.filename or where), error.strerror or str(error), "a writable place", action
+            str(error.filename or where), error.strerror or str(error), expected, action
         ) from error
 
 

@@ -69,14 +69,14 @@ def test_a_resumable_stage_keeps_its_checkpoint(tmp_path, said):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_in(tmp_path, said).stage("train", {"x": 1}, interrupted, resumable=True)
+        run_in(tmp_path, said).stage("train", {"x": 1}, interrupted, resume_from="checkpoint")
 
     def resume(folder):
         assert (folder / "checkpoint").read_text() == "step 3"
         (folder / "checkpoint").unlink()
         write_text(folder / "model", "done")
 
-    folder = run_in(tmp_path, said).stage("train", {"x": 1}, resume, resumable=True)
+    folder = run_in(tmp_path, said).stage("train", {"x": 1}, resume, resume_from="checkpoint")
     assert sorted(file.name for file in folder.iterdir()) == ["model", "stage.json"]
     assert said == ["train: resuming"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qtool.calibration.calibrate import Inputs, observe, ranges
+from qtool.calibration.settle import settle_columns
 from qtool.commands.context import Context
 from qtool.commands.prepare import MODEL, data_stage, prepared_stage, sample_rows, versions
 from qtool.config.quantization import StaticQuantization
@@ -54,11 +55,11 @@ def calibrate(context: Context) -> Path:
 
     def make(folder: Path) -> None:
         sample = sample_rows(context, section.samples, section.minimum_class_share)
-        histograms = observe(
-            read_model(prepared / MODEL), plan, _pieces(sample), len(sample), context.progress
-        )
-        write_text(folder / PLAN, plan.to_json())
-        found = ranges(plan, histograms, observer(section.observer))
+        model, chosen = read_model(prepared / MODEL), observer(section.observer)
+        seen = observe(model, plan, _pieces(sample), len(sample), context.progress)
+        settled, histograms = settle_columns(model, plan, seen, chosen)
+        write_text(folder / PLAN, settled.to_json())
+        found = ranges(settled, histograms, chosen)
         write_text(folder / RANGES, ranges_to_json(found, sample))
 
     key = context.key(
@@ -69,6 +70,11 @@ def calibrate(context: Context) -> Path:
         versions=versions("onnxruntime", "numpy"),
     )
     return context.run.stage("calibrate", key, make, force=context.run.force)
+
+
+def read_plan(folder: Path) -> Plan:
+    """Returns the plan that a stage left in ``folder``."""
+    return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"), str(folder / PLAN))
 
 
 def ranges_to_json(found: dict[str, Range], sample: Batch) -> str:

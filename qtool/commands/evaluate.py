@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from qtool.commands.calibrate import PLAN
+from qtool.commands.calibrate import read_plan
 from qtool.commands.context import Context
 from qtool.commands.prepare import (
     MODEL,
@@ -42,6 +42,8 @@ from qtool.runs import content, sha256_of, write_text
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session, to_scores
 
+BUNDLE = "bundle"
+"""The stage that ``export`` makes of a model that passes."""
 REPORT = "report.html"
 RESULT = "result.json"
 """The whole ``Evaluation`` with every timed call, so that a current stage can be shown again."""
@@ -77,7 +79,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         original=fp32_stage(context) / MODEL,
         prepared=prepared_stage(context) / MODEL,
         int8=folder / INT8_MODEL,
-        plan=Plan.from_json((folder / PLAN).read_text(encoding="utf-8"), str(folder / PLAN)),
+        plan=read_plan(folder),
         coverage=read_coverage(folder),
         parity=folder / PARITY,
     )
@@ -95,6 +97,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
 
     key = context.key(
         name=context.experiment.name,
+        data_name=_data_name(context),
         fp32=sha256_of(models.original),
         int8=content(folder),
         data=content(data_stage(context)),
@@ -105,7 +108,11 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         versions=versions("onnxruntime", "scikit-learn", "scipy", "matplotlib"),
     )
     done = context.run.stage("evaluate", key, make, force=context.run.force)
-    return done, _STORED.validate_json((done / RESULT).read_bytes())
+    evaluation = _STORED.validate_json((done / RESULT).read_bytes())
+    if not evaluation.passed:
+        # An earlier, passing model must not look like the result of this run.
+        context.run.discard(BUNDLE, "the gates do not hold")
+    return done, evaluation
 
 
 def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
@@ -200,7 +207,7 @@ def _provenance(context: Context, models: Models) -> dict[str, str]:
     cpu = detect()
     installed = versions("qtool", "onnxruntime", "onnx", "onnx-ir", "numpy")
     return {
-        "data": context.source.name,
+        "data": _data_name(context),
         "data sha256": context.data_sha256,
         "FP32 model sha256": sha256_of(models.original),
         "INT8 model sha256": sha256_of(models.int8),
@@ -209,6 +216,12 @@ def _provenance(context: Context, models: Models) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in installed.items()),
         "seed": str(context.experiment.seed),
     }
+
+
+def _data_name(context: Context) -> str:
+    """Files as the config names them, so that the report does not depend on where they lie."""
+    written = context.written["data"]["source"]
+    return str(written) if isinstance(written, str) else context.source.name
 
 
 def _notes(context: Context, models: Models) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from qtool.bundle.card import Interface, model_card
 from qtool.bundle.manifest import Manifest
 from qtool.commands.calibrate import PLAN, RANGES, calibrate
 from qtool.commands.context import Context
-from qtool.commands.evaluate import REPORT, evaluate, int8_stage
+from qtool.commands.evaluate import BUNDLE, REPORT, evaluate, int8_stage
 from qtool.commands.prepare import (
     ENCODER,
     MODEL,
@@ -79,7 +79,7 @@ def export(context: Context) -> Path:
         config=write_document(context.written),
         export=context.experiment.export.model_dump(mode="json"),
     )
-    return context.run.stage("bundle", key, make, force=context.run.force)
+    return context.run.stage(BUNDLE, key, make, force=context.run.force)
 
 
 def _check_same_scores(context: Context, model: ir.Model, combined: ir.Model) -> None:

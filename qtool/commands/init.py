@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +18,8 @@ from qtool.runs import write_text
 LABELS = ("label", "target", "class", "y", "default", "fraud", "is_fraud", "outcome")
 KEYS = ("id", "key", "uuid", "account_id", "customer_id", "card_id", "client_id")
 SAMPLE_ROWS = 4096
+YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+"""Names that YAML 1.1 reads as something else than text."""
 
 
 def init(model: Path, data: Path, label: str | None, output: Path, *, force: bool) -> None:
@@ -35,31 +39,31 @@ def init(model: Path, data: Path, label: str | None, output: Path, *, force: boo
     features = [name for name in source.schema.names if name not in (label, key)]
     inputs = _match_inputs(inputs_of(graph), features, source)
     text = TEMPLATE.format(
-        name=output.stem if output.stem != "config" else model.stem,
-        model=_relative(model, output),
-        result=outputs_of(graph)[0].name,
+        file=output,
+        name=_quoted(_experiment_name(output.stem if output.stem != "config" else model.stem)),
+        model=_quoted(_relative(model, output)),
+        result=_quoted(outputs_of(graph)[0].name),
         kind=_guess_output(outputs_of(graph)[0]),
-        data=_relative(data, output),
-        label=label,
+        data=_quoted(_relative(data, output)),
+        label=_quoted(label),
         inputs="\n".join(inputs),
-        split=f"{{by: hash, key: {key}, " if key else "{by: hash, ",
+        split=f"{{by: hash, key: {_quoted(key)}, " if key else "{by: hash, ",
     )
     write_text(output, text)
 
 
 TEMPLATE = """\
-# qtool run {{this file}}
+# qtool run {file}
 name: {name}
 task: binary_classification
 
 model:
   onnx: {model}
-  output: {kind}              # what '{result}' holds: logit (qtool applies the sigmoid) or
-      probability
+  output: {kind}   # what {result} holds: logit (qtool applies the sigmoid) or probability
 
 data:
-  source: {data}              # a file, a glob or a directory: Parquet, CSV or NPZ
-  label: {label}              # 0 or 1
+  source: {data}   # a file, a glob or a directory: Parquet, CSV or NPZ
+  label: {label}   # 0 or 1
   inputs:                     # model input -> the columns that form it, in the model's order
 {inputs}
   split: {split}calibration: 0.1, evaluation: 0.3}}   # or {{by: time, column: ...}}
@@ -76,7 +80,7 @@ quantization:
 
 evaluation:
   decision: {{threshold: {{at: score, value: 0.5}}}}   # or at: approval_rate, false_positive_rate
-  gates: {{auc_change: 0.001, decision_flips: 0.005}}  # exit code 1 when one fails
+  gates: {{auc_change: 0.001, decision_flips: 0.005}}   # exit code 1 when one fails
 """
 
 
@@ -161,15 +165,21 @@ def _input(info: TensorInfo, columns: list[str], source: Source) -> str:
         )
     listed = ", ".join(_quoted(name) for name in columns)
     if info.dtype == "int64":
-        return f"    {info.name}: {{kind: categorical, encode: none, columns: [{listed}]}}"
-    return (
-        f"    {info.name}: {{columns: [{listed}]}}   # add scale: standard if the model expects it"
-    )
+        return f"    {_quoted(info.name)}: {{kind: categorical, encode: none, columns: [{listed}]}}"
+    name = _quoted(info.name)
+    return f"    {name}: {{columns: [{listed}]}}   # add scale: standard if the model expects it"
 
 
-def _quoted(name: str) -> str:
-    plain = name.replace("_", "").isalnum() and not name[0].isdigit()
-    return name if plain else "'" + name.replace("'", "''") + "'"
+def _experiment_name(stem: str) -> str:
+    """Returns ``stem`` with only what ``name:`` may hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "experiment"
+
+
+def _quoted(text: str) -> str:
+    """Returns ``text`` as YAML reads it back: as it is where YAML cannot take it for else."""
+    plain = re.fullmatch(r"(\.\./)*[A-Za-z_][\w./-]*", text) and text.lower() not in YAML_WORDS
+    # A JSON string is a double-quoted YAML string.
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _is_number(kind: pa.DataType) -> bool:

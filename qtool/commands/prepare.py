@@ -15,6 +15,7 @@ from qtool.data.batch import Batch
 from qtool.data.dataset import Dataset
 from qtool.data.encoder_file import encoder_from_json, encoder_to_json
 from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
+from qtool.data.files import fingerprint_files
 from qtool.data.fitted_file import fitted_from_json, split_to_json
 from qtool.data.fitting import fit
 from qtool.data.sampling import calibration_sample
@@ -45,7 +46,7 @@ def versions(*packages: str) -> dict[str, str]:
 def data_stage(context: Context) -> Path:
     """Fits encoder and split on the data: folder with encoder.json and split.json."""
     section = context.experiment.data
-    encoder_sha256 = None if section.encoder is None else _digest_if_file(section.encoder)
+    encoder_sha256 = None if section.encoder is None else fingerprint_files([section.encoder])
 
     def make(folder: Path) -> None:
         fitted = fit(context.source, section, context.progress)
@@ -193,10 +194,6 @@ def _check_equal(context: Context, model: ir.Model, prepared: ir.Model, sample: 
             f"at most {TOLERANCE:g}",
             "The graph uses something that qtool's rewriting does not keep; please report it.",
         )
-
-
-def _digest_if_file(path: Path) -> str | None:
-    return sha256_of(path) if path.is_file() else None
 
 
 def _listed(names: Any) -> str:

@@ -9,7 +9,14 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qtool import __version__
-from qtool.commands.calibrate import PLAN, RANGES, calibrate, plan_for, ranges_from_json
+from qtool.commands.calibrate import (
+    PLAN,
+    RANGES,
+    calibrate,
+    plan_for,
+    ranges_from_json,
+    read_plan,
+)
 from qtool.commands.context import Context
 from qtool.commands.prepare import MODEL, prepared_stage, versions
 from qtool.evaluation.coverage import coverage
@@ -28,8 +35,9 @@ COVERAGE = "coverage.json"
 def quantize(context: Context) -> Path:
     """Writes the INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
     prepared = prepared_stage(context)
-    plan = plan_for(context)
-    calibrated = calibrate(context) if plan.method == "static" else None
+    static = context.experiment.quantization.method == "static"
+    calibrated = calibrate(context) if static else None
+    plan = plan_for(context) if calibrated is None else read_plan(calibrated)
 
     def make(folder: Path) -> None:
         model = read_model(prepared / MODEL)

@@ -73,7 +73,7 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         threads=threads,
         versions=versions("torch", "onnxscript", "onnx-ir"),
     )
-    return context.run.stage("fp32", key, make, resumable=trains)
+    return context.run.stage("fp32", key, make, resume_from=CHECKPOINT)
 
 
 def training_rows(context: Context, folder: Path) -> tuple[Rows, Rows]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from qtool.commands.calibrate import PLAN, RANGES, calibrate, ranges_from_json
+from qtool.commands.calibrate import RANGES, calibrate, ranges_from_json, read_plan
 from qtool.commands.context import Context
 from qtool.commands.prepare import (
     MODEL,
@@ -53,7 +53,7 @@ def train_qat(context: Context) -> Path:
             "Add it, or use 'qtool quantize'.",
         )
     prepared, calibrated = prepared_stage(context), calibrate(context)
-    plan = Plan.from_json((calibrated / PLAN).read_text(encoding="utf-8"), str(calibrated / PLAN))
+    plan = read_plan(calibrated)
     threads = detect().cores
 
     def make(folder: Path) -> None:
@@ -97,7 +97,9 @@ def train_qat(context: Context) -> Path:
         threads=threads,
         versions=versions("torch", "onnxruntime", "onnx-ir"),
     )
-    return context.run.stage("train-qat", key, make, resumable=True, force=context.run.force)
+    return context.run.stage(
+        "train-qat", key, make, resume_from=CHECKPOINT, force=context.run.force
+    )
 
 
 def graph_parity(

@@ -14,7 +14,7 @@ class GeneratorSource(Section):
 
     generator: Literal["card_transactions", "credit_clients"] = Field(description="which generator")
     rows: int = Field(200_000, gt=0)
-    seed: int = Field(7, ge=0)
+    seed: int = Field(7, ge=0, lt=2**63)
 
 
 class NumericInput(Section):

@@ -18,6 +18,7 @@ from qtool.config.section import LocatedStr
 from qtool.errors import ConfigError, UsageError
 
 Place = tuple[str | int, ...]
+MOST_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,14 @@ def _read_file(path: Path) -> Document:
 
 def _parse(text: str, name: str, directory: Path) -> Document:
     try:
+        return _parse_nested(text, name, directory)
+    except RecursionError:
+        found = "values nested without end, or in themselves"
+        raise ConfigError(name, found, "a few levels") from None
+
+
+def _parse_nested(text: str, name: str, directory: Path) -> Document:
+    try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -110,6 +119,8 @@ def _plain(
     node: yaml.Node, place: Place, name: str, directory: Path, origins: dict[Place, str]
 ) -> Any:
     """Turns a YAML node into plain values and notes where each one starts."""
+    if len(origins) > MOST_VALUES:  # aliases of aliases grow without end
+        raise ConfigError(name, f"more than {MOST_VALUES} values", "a config")
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:

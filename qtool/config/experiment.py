@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ class Target(Section):
         "auto", description="the kernels to write for; auto: those of this machine"
     )
     threads: int = Field(1, gt=0, description="threads of one inference session")
-    batch_sizes: list[int] = Field(
+    batch_sizes: list[Annotated[int, Field(gt=0)]] = Field(
         [1, 32, 256], min_length=1, description="batch sizes whose latency is measured"
     )
 
@@ -39,7 +39,7 @@ class Experiment(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: Literal["binary_classification"] = "binary_classification"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     model: Model
     data: Data
     target: Target = Target()

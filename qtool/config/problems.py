@@ -28,6 +28,9 @@ def problems(error: ValidationError, document: Document, schema: Schema) -> list
 def _problem(detail: Any, document: Document, schema: Schema) -> ConfigError:
     kind, context = detail["type"], detail.get("ctx", {})
     place = _place(detail["loc"], document.values, keep_last=kind in ("missing", "extra_forbidden"))
+    discriminator = str(context.get("discriminator", "")).strip("'")
+    if kind == "union_tag_invalid" and discriminator in detail["input"]:
+        place = (*place, discriminator)
     where = f"{document.where(place)}: {_dotted(place)}" if place else document.where(place)
     if kind == "extra_forbidden":
         return _unknown_key(where, place, schema)
@@ -41,8 +44,8 @@ def _problem(detail: Any, document: Document, schema: Schema) -> ConfigError:
             where, f"{value!r}", _one_of(choices), _did_you_mean(str(value), choices)
         )
     if kind == "union_tag_not_found":
-        key = str(context.get("discriminator", "")).strip("'")
-        return ConfigError(where, f"no '{key}'", f"the key '{key}', which says what the section is")
+        expected = f"the key '{discriminator}', which says what the section is"
+        return ConfigError(where, f"no '{discriminator}'", expected)
     message = str(detail["msg"]).removeprefix("Value error, ")
     if kind == "value_error":
         return ConfigError(where, message)

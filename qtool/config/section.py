@@ -29,7 +29,10 @@ class LocatedStr(str):
 
 def _resolve(value: object) -> object:
     if isinstance(value, LocatedStr):
-        return value.directory / Path(value).expanduser()
+        try:
+            return value.directory / Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{str(value)!r} names no user's home directory") from error
     return value
 
 

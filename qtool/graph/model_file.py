@@ -38,6 +38,7 @@ def read_model(path: Path) -> ir.Model:
             str(path), "no such file", "an ONNX model", "Check model.onnx in the config."
         )
     try:
+        path.open("rb").close()  # the checker calls a file without permission invalid
         # Given the path, the checker also confines external data to the model's directory.
         onnx.checker.check_model(str(path))
         proto = onnx.load(str(path))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from qtool.errors import ModelError
 from qtool.graph.model_file import constant
 from qtool.graph.plan import Plan
 from qtool.graph.planner import absorbed_tables, column_count
 from qtool.graph.targets import TARGETS
 from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
-from qtool.numerics.columns import widen_columns
+from qtool.numerics.columns import Columns, widen_columns
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,23 @@ def constants_of(model: ir.Model) -> dict[str, Array]:
 
 
 def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
-    """Returns the parameters of post-training quantization: scales from ranges, weights min-max."""
+    """Returns the parameters of post-training quantization: scales from ranges, weights min-max.
+
+    Raises:
+        ModelError: weights are so large that their products overflow.
+    """
     constants = constants_of(model)
     tables = _tables_by_columns(model, plan)
     activations = {}
     for name, spec in plan.activations.items():
         low, high = ranges[name].low.copy(), ranges[name].high.copy()
         if spec.axis == 1:
-            mean_square = ranges[name].mean_square
             for columns, table in tables.get(name, []):
                 # A table is known in full; the calibration rows may have missed some of its values.
                 low[columns] = np.minimum(constants[table].min(axis=0), 0)
                 high[columns] = np.maximum(constants[table].max(axis=0), 0)
-            readers = [constants[w] for w, weight in plan.weights.items() if weight.folds == name]
-            low, high = widen_columns(
-                low,
-                high,
-                mean_square,
-                np.concatenate(readers, axis=1),
-                levels=spec.qmax - spec.qmin,
-                weight_qmax=TARGETS[plan.target].weight(axis=None).qmax,
-            )
+            known = Range(low, high, ranges[name].mean_square)
+            low, high = widen_columns(columns_of(plan, name, known, constants))
             activations[name] = choose_qparams(low, high, spec)
         else:
             activations[name] = choose_qparams(low.reshape(()), high.reshape(()), spec)
@@ -83,7 +80,45 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
         name: weight_qparams(fold(constants[name], weight.folds, activations), weight.spec)
         for name, weight in plan.weights.items()
     }
+    for bias, (activation, weight) in plan.biases.items():
+        folded = plan.weights[weight].folds is not None
+        input_scale = 1.0 if folded else float(activations[activation].scale)
+        weights[weight] = _fitting_bias(weights[weight], constants[bias], input_scale, weight)
     return Parameters(constants, activations, weights)
+
+
+def _fitting_bias(params: QuantParams, bias: Array, input_scale: float, name: str) -> QuantParams:
+    """Returns ``params`` with scales so large that int32 holds the bias, beside tiny weights.
+
+    Half the range of int32 is left for the products that are added to it. Where this widens a
+    scale, the bias is 2**30 / 127 times as large as what the lost precision of the weights changes.
+
+    Raises:
+        ModelError: the scale of the bias is beyond float32.
+    """
+    least = np.abs(bias.astype(np.float64)) / (input_scale * 2.0**30)
+    scale = np.maximum(params.scale, least if params.spec.axis is not None else least.max())
+    if input_scale * scale.max() > np.finfo(np.float32).max:
+        raise ModelError(
+            f"weight '{name}'",
+            "values so large that products with the activations overflow float32",
+            "finite products",
+            "Check the model's weights.",
+        )
+    return replace(params, scale=scale.astype(np.float32))
+
+
+def columns_of(plan: Plan, name: str, known: Range, constants: dict[str, Array]) -> Columns:
+    """Returns the column-wise activation ``name`` beside the weights that absorb its scales."""
+    readers = [constants[w] for w, weight in plan.weights.items() if weight.folds == name]
+    return Columns(
+        known.low,
+        known.high,
+        known.mean_square,
+        np.concatenate(readers, axis=1),
+        levels=plan.activations[name].qmax - plan.activations[name].qmin,
+        weight_qmax=TARGETS[plan.target].weight(axis=None).qmax,
+    )
 
 
 def fold(weight: Array, folds: str | None, activations: dict[str, QuantParams]) -> Array:

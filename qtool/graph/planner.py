@@ -178,7 +178,9 @@ def _on_codes(
     if node.op_type == "Relu" and output in activations and producer in dense:
         reason = "folded into the requantization of its GEMM"
         return dataclasses.replace(planned, treatment="static", reason=reason)
-    if node.op_type == "Concat" and _is_column_wise(activations, output):
+    parts = [value.producer() for value in node.inputs if value is not None]
+    tables = [p for p in parts if p is not None and _absorbing_input(p, activations) == output]
+    if node.op_type == "Concat" and tables:
         return dataclasses.replace(planned, treatment="static", reason="joins 8-bit codes")
     return planned
 

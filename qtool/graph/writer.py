@@ -158,7 +158,9 @@ class _Writer:
             folded = planned.folds is not None
             input_scale = np.float32(1) if folded else activation_params.scale
             bias_scale = np.asarray(input_scale * params.scale, np.float32)
-            bias = np.rint(self.parameters.constants[bias_name] / bias_scale).astype(np.int64)
+            steps = np.rint(self.parameters.constants[bias_name] / bias_scale)
+            # Beyond int64 the cast would turn a large bias into one of the other sign.
+            bias = np.clip(steps, -(2.0**62), 2.0**62).astype(np.int64)
             if folded:
                 zero_points = activation_params.zero_point.astype(np.int64)
                 bias = bias - zero_points @ codes.astype(np.int64)

@@ -109,6 +109,18 @@ class Histogram:
         return mean
 
 
+def joined(histogram: Histogram) -> Histogram:
+    """Returns the statistics of all columns as one: those of the whole tensor, to the last bit."""
+    exponent = np.full_like(histogram.exponent, histogram.exponent.max())
+    return Histogram(
+        exponent=exponent[:1],
+        counts=_coarsen(histogram, exponent).sum(axis=0, keepdims=True),
+        low=histogram.low.min(keepdims=True),
+        high=histogram.high.max(keepdims=True),
+        zeros=histogram.zeros.sum(keepdims=True),
+    )
+
+
 def merge(a: Histogram, b: Histogram) -> Histogram:
     """Returns the statistics of the values of both."""
     exponent = np.maximum(a.exponent, b.exponent)

@@ -103,9 +103,16 @@ def to_scores(outputs: NDArray[Any], kind: str, where: str) -> NDArray[np.float3
         where: the model, for messages.
 
     Raises:
-        ModelError: wrong shape, NaN, or probabilities outside [0, 1].
+        ModelError: wrong dtype or shape, NaN, or probabilities outside [0, 1].
     """
-    if outputs.ndim > 2 or (outputs.ndim == 2 and outputs.shape[1] not in (1, 2)):
+    if not np.issubdtype(outputs.dtype, np.floating):
+        raise ModelError(
+            where,
+            f"output of dtype {outputs.dtype}",
+            "float scores",
+            "Make the scores the model's first output.",
+        )
+    if outputs.ndim not in (1, 2) or (outputs.ndim == 2 and outputs.shape[1] not in (1, 2)):
         raise ModelError(
             where, f"output of shape {outputs.shape}", "(rows,), (rows, 1) or (rows, 2) scores"
         )
@@ -113,8 +120,10 @@ def to_scores(outputs: NDArray[Any], kind: str, where: str) -> NDArray[np.float3
     if kind == "probability":
         scores = outputs[:, 1] if two else outputs.reshape(-1)
     else:
-        logit = (outputs[:, 1] - outputs[:, 0]) if two else outputs.reshape(-1)
-        scores = 1 / (1 + np.exp(-logit.astype(np.float64)))
+        # exp overflows to the right limit; what is not a number is refused below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            logit = (outputs[:, 1] - outputs[:, 0]) if two else outputs.reshape(-1)
+            scores = 1 / (1 + np.exp(-logit.astype(np.float64)))
     if np.isnan(scores).any():
         raise ModelError(where, "the output contains NaN", "finite scores", "Check the model.")
     if scores.size and (scores.min() < 0 or scores.max() > 1):

@@ -101,7 +101,9 @@ def test_force_redoes_what_was_asked_for_and_nothing_below(project, copied, meth
     before = tree(copied)
     stamps = times(copied)
     done = succeeded("run", project / f"{method}.yaml", "--run-dir", copied, "--force")
-    redone = {file.parent.name for file, stamp in times(copied).items() if stamp != stamps.get(file)}
+    redone = {
+        file.parent.name for file, stamp in times(copied).items() if stamp != stamps.get(file)
+    }
     assert {"evaluate", "bundle"} <= redone
     assert {"data", "fp32", "prepared"} & redone == set()
     assert tree(copied) == before
@@ -111,6 +113,13 @@ def test_force_redoes_what_was_asked_for_and_nothing_below(project, copied, meth
 def test_another_directory_gets_the_same_bytes(project, finished, tmp_path, method):
     succeeded("run", project / f"{method}.yaml", "--run-dir", tmp_path)
     assert tree(tmp_path) == tree(finished)
+
+
+def test_a_project_elsewhere_gives_the_same_bytes(project, finished, tmp_path, method, monkeypatch):
+    shutil.copytree(project, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    succeeded("run", f"moved/{method}.yaml", "--run-dir", "run")
+    assert tree(tmp_path / "run") == tree(finished)
 
 
 def test_only_the_named_files_hold_measured_times(project, tmp_path):
@@ -172,7 +181,10 @@ def test_the_bundle_scores_raw_rows_as_the_encoded_path_does(project, finished):
         "numeric": np.nan_to_num(numbers),
         "codes": np.array(
             [
-                (words.index(text) + 1 if text in words else 0, codes.index(c) + 1 if c in codes else 0)
+                (
+                    words.index(text) + 1 if text in words else 0,
+                    codes.index(c) + 1 if c in codes else 0,
+                )
                 for text, c in zip(texts, mcc, strict=True)
             ]
         ),

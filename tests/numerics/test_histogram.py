@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qtool.numerics.histogram import HALF_BINS, Histogram, merge
+from qtool.numerics.histogram import HALF_BINS, Histogram, joined, merge
 
 tables = hnp.arrays(
     np.float32,
@@ -71,3 +71,8 @@ def test_mean_square_is_close_to_the_exact_one(x):
 
 def test_no_rows_are_no_values():
     assert same(Histogram.of(np.zeros((0, 2), np.float32), columns=True), Histogram.empty(2))
+
+
+@given(tables)
+def test_joined_columns_are_the_whole_tensor(x):
+    assert same(joined(Histogram.of(x, columns=True)), Histogram.of(x))

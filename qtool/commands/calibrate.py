@@ -14,7 +14,7 @@ from qtool.commands.context import Context
 from qtool.commands.prepare import MODEL, data_stage, prepared_stage, sample_rows, versions
 from qtool.config.quantization import StaticQuantization
 from qtool.data.batch import Batch
-from qtool.errors import ConfigError
+from qtool.errors import ConfigError, ModelError
 from qtool.graph.model_file import read_model
 from qtool.graph.parameters import Range
 from qtool.graph.plan import Plan
@@ -29,11 +29,24 @@ BATCH_ROWS = 256
 
 
 def plan_for(context: Context) -> Plan:
-    """Returns the plan of the prepared model for this config and target."""
+    """Returns the plan of the prepared model for this config and target.
+
+    Raises:
+        ModelError: the plan quantizes nothing, so that the result would be a copy.
+        ConfigError: a layer rule matches no node.
+    """
     model = prepared_stage(context) / MODEL
-    return make_plan(
+    plan = make_plan(
         read_model(model), sha256_of(model), context.experiment.quantization, context.target
     )
+    if not plan.weights:
+        raise ModelError(
+            "the FP32 model",
+            "nothing to quantize",
+            "a dense layer or an embedding table with constant float32 weights",
+            "Export it in float32, or correct quantization.layers if that keeps all in float.",
+        )
+    return plan
 
 
 def calibrate(context: Context) -> Path:

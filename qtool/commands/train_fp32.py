@@ -19,7 +19,7 @@ from qtool.runs import content, sha256_of, write_bytes, write_text
 from qtool.runtime.cpu import detect
 from qtool.torchgraph.export import export_onnx
 from qtool.training.fp32 import train_fp32
-from qtool.training.module import build_module, load_checkpoint
+from qtool.training.module import build_module, check_forward, load_checkpoint
 
 HISTORY = "history.json"
 CHECKPOINT = "checkpoint.pt"
@@ -36,9 +36,12 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
     def make(folder: Path) -> None:
         torch.manual_seed(context.experiment.seed)
         module = build_module(section, inputs)
+        example = next(dataset(context).batches("calibration", 2)).inputs
+        check_forward(module, example)
         if section.checkpoint is not None:
             load_checkpoint(module, section.checkpoint)
         else:
+            export_onnx(module, example)  # what cannot be exported need not be trained
             rows, validation = training_rows(context, folder)
             history = train_fp32(
                 module,
@@ -52,7 +55,6 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
                 threads=threads,
             )
             write_text(folder / HISTORY, history.to_json())
-        example = next(dataset(context).batches("calibration", 2)).inputs
         weights = io.BytesIO()
         torch.save(module.state_dict(), weights)
         write_bytes(folder / WEIGHTS, weights.getvalue())

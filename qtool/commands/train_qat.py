@@ -22,7 +22,7 @@ from qtool.commands.prepare import (
 )
 from qtool.commands.quantize import write_artifacts
 from qtool.commands.train_fp32 import CHECKPOINT, HISTORY, drop_scratch, training_rows
-from qtool.errors import ConfigError
+from qtool.errors import ConfigError, ModelError
 from qtool.evaluation.parity import Arrays, compare, session_with_codes
 from qtool.evaluation.results import Parity
 from qtool.graph.model_file import outputs_of, read_model
@@ -43,6 +43,7 @@ def train_qat(context: Context) -> Path:
 
     Raises:
         ConfigError: the config has no ``train_qat`` section.
+        ModelError: no layer computes in INT8, so that training has nothing to adapt to.
     """
     section = context.experiment.train_qat
     if section is None:
@@ -54,6 +55,13 @@ def train_qat(context: Context) -> Path:
         )
     prepared, calibrated = prepared_stage(context), calibrate(context)
     plan = read_plan(calibrated)
+    if not plan.activations:
+        raise ModelError(
+            "train_qat",
+            "the plan has no layer that computes in INT8",
+            "one for training to adapt to",
+            "Remove train_qat: what is only stored in INT8 needs no training.",
+        )
     threads = detect().cores
 
     def make(folder: Path) -> None:

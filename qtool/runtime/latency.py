@@ -1,11 +1,10 @@
 """The latency protocol: interleaved blocks, ratios of block medians, a bootstrap interval.
 
 Machines are shared and noisy: absolute times drift by tens of per cent within a minute, and what is
-compared must meet the same noise. So short blocks of each model alternate (their order changes from
-round to round), each block is reduced to its median, and the speed-up is the median over rounds of
-the ratio within the round. Rounds are resampled for the interval (percentile bootstrap, Efron
-1979). With one thread the process is bound to one core while it measures, where the system allows
-it.
+compared must meet the same noise. So short blocks of each model alternate, in a new random order
+every round; each block is reduced to its median, and the speed-up is the median over rounds of the
+ratio within the round. Rounds are resampled for the interval (percentile bootstrap, Efron 1979).
+With one thread the process is bound to one core while it measures, where the system allows it.
 """
 
 from __future__ import annotations
@@ -52,8 +51,11 @@ def measure(
     calls = {name: _calls_per_block(call, block_ms) for name, call in models.items()}
     times: dict[str, list[NDArray[np.float64]]] = {name: [] for name in models}
     names = list(models)
-    for index in range(rounds):
-        for name in names if index % 2 else reversed(names):
+    order = np.random.default_rng(0)
+    for _ in range(rounds):
+        # Who ran before leaves its mark on caches and clock frequency, so nobody always follows the
+        # same.
+        for name in order.permutation(names):
             call = models[name]
             call()  # the caches still hold the other model
             block = np.empty(calls[name])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import numpy as np
 import onnx_ir as ir
@@ -128,13 +129,15 @@ def _where(module: nn.Module) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch 2.13's exporter from writing about torchvision and renamed axes on stderr."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keeps torch 2.13's exporter from writing to stderr; what matters is in its exception.
+
+    It tells of torchvision, of renamed axes, and prints the graph that it fails on.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)

@@ -16,10 +16,15 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from qtool.config.model import TorchModel
 from qtool.errors import ModelError
+from qtool.torchgraph.export import check_signature
+
+TORCH = str(Path(torch.__file__).parent)
+"""Errors are placed in the user's code, not in what it calls there."""
 
 
 def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -> nn.Module:
@@ -51,11 +56,36 @@ def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -
             wants_inputs = "inputs" in inspect.signature(function).parameters
             given = {"inputs": inputs} if wants_inputs and inputs is not None else {}
             built = function(**{**given, **section.arguments})
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise _raised(where, error, "Check model.arguments and that code.") from error
     if not isinstance(built, nn.Module):
         raise ModelError(where, f"returned a {type(built).__name__}", "a torch.nn.Module")
     return built
+
+
+def check_forward(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Runs ``module`` once in eval mode, so that its faults show before the training and not in it.
+
+    Args:
+        module: forward takes the named inputs and returns one tensor.
+        inputs: a few rows.
+
+    Raises:
+        ModelError: forward takes other inputs, raises, or returns something else.
+    """
+    where = f"torch module {type(module).__name__}"
+    check_signature(module, list(inputs))
+    training = module.training
+    try:
+        with torch.no_grad():
+            output = module.eval()(**{name: torch.from_numpy(x) for name, x in inputs.items()})
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise _raised(where, error, "Correct forward, or data.inputs.") from error
+    finally:
+        module.train(training)
+    if not isinstance(output, torch.Tensor):
+        found, expected = f"forward returns a {type(output).__name__}", "one tensor"
+        raise ModelError(where, found, expected, "Return the logits or the probabilities only.")
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> None:
@@ -111,7 +141,7 @@ def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:
             "module:function",
             "Set model.pythonpath to the directory that holds the module.",
         ) from error
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise _raised(where, error, "Correct that code.") from error
     file = module.__file__
     if pythonpath is not None and file is not None:
@@ -123,9 +153,9 @@ def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:
     return module
 
 
-def _raised(where: str, error: Exception, action: str) -> ModelError:
+def _raised(where: str, error: Exception | SystemExit, action: str) -> ModelError:
     frames = traceback.extract_tb(error.__traceback__)
-    frame = [f for f in frames if not f.filename.startswith("<frozen")][-1]
+    frame = [f for f in frames if not f.filename.startswith(("<frozen", TORCH))][-1]
     place = f"{frame.filename}:{frame.lineno}"
     if isinstance(error, SyntaxError):
         place = f"{error.filename}:{error.lineno}"
@@ -133,7 +163,7 @@ def _raised(where: str, error: Exception, action: str) -> ModelError:
     return ModelError(where, found, "no error", action)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | SystemExit) -> str:
     return str(error).strip().partition("\n")[0]
 
 

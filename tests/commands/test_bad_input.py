@@ -143,6 +143,15 @@ def unknown_to_torch() -> bytes:
     return two_inputs(nodes)
 
 
+def in_doubles() -> bytes:
+    nodes = [
+        helper.make_node("Cast", ["numeric"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("MatMul", ["wide", "w"], ["sum"]),
+        helper.make_node("Cast", ["sum"], ["output"], to=TensorProto.FLOAT),
+    ]
+    return two_inputs(nodes, constants={"w": np.ones((6, 1))})
+
+
 def small_table() -> bytes:
     """The data has ten countries with the unseen one; this embedding knows eight."""
     graph = onnx.load_from_string(model_bytes(fraud_like(hidden=16)))
@@ -190,6 +199,12 @@ class Net(torch.nn.Module):
 def build():
     return Net()
 """
+
+
+BRANCH = NETWORK.replace(
+    "return self.layer(numeric)",
+    "score = self.layer(numeric)\n        return score if score.sum() > 0 else -score",
+)
 
 
 class Harmful:
@@ -318,6 +333,18 @@ CASES = {
         model(infinite_inside()),
     ),
     "operator unknown to QAT": Case(MODEL, ("Sinh",), model(unknown_to_torch()), config="qat.yaml"),
+    "nothing in float32": Case(MODEL, ("nothing to quantize",), model(in_doubles())),
+    "all layers ruled out": Case(
+        MODEL,
+        ("nothing to quantize", "quantization.layers"),
+        overrides=("quantization.layers=[{match: '*', precision: float}]",),
+    ),
+    "nothing for QAT to adapt to": Case(
+        MODEL,
+        ("no layer that computes in INT8", "Remove train_qat"),
+        config="qat.yaml",
+        overrides=("quantization.layers=[{match: Gemm, precision: float}]",),
+    ),
     "no torch module": Case(MODEL, ("no module named 'scorer_",), torch_model()),
     "no such function": Case(
         MODEL,
@@ -331,6 +358,32 @@ CASES = {
     ),
     "not a torch module": Case(
         MODEL, ("returned a int",), both(scorer("def build():\n    return 1\n"), torch_model())
+    ),
+    "torch code exits": Case(
+        MODEL,
+        (".py:1 raised SystemExit: 3",),
+        both(scorer("raise SystemExit(3)\n"), torch_model()),
+    ),
+    "forward raises": Case(
+        MODEL,
+        (".py:9 raised RuntimeError: mat1 and mat2", "Correct forward"),
+        both(scorer(NETWORK.replace("layer(numeric)", "layer(codes)")), torch_model()),
+    ),
+    "forward returns two tensors": Case(
+        MODEL,
+        ("forward returns a tuple; expected one tensor",),
+        both(scorer(NETWORK.replace("layer(numeric)", "layer(numeric), codes")), torch_model()),
+    ),
+    "forward takes other inputs": Case(
+        MODEL,
+        ("forward takes (features, codes), the data gives (numeric, codes)",),
+        both(scorer(NETWORK.replace("numeric", "features")), torch_model()),
+    ),
+    "forward branches on values": Case(
+        MODEL,
+        ("cannot be exported to ONNX", "without branches on values"),
+        both(scorer(BRANCH), torch_model()),
+        overrides=("training={epochs: 1, checkpoint_steps: 1000000}",),
     ),
     "unknown argument": Case(
         MODEL,

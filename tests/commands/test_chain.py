@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
 from support.cli import qtool, succeeded
@@ -162,6 +163,19 @@ def test_a_bundle_of_a_model_that_fails_now_does_not_stay(project, tmp_path):
     done = qtool("run", config, "--run-dir", tmp_path, "--set", "evaluation.gates.size_ratio=0.01")
     assert done.code == 1
     assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_that_are_listed_as_inputs_too_change_nothing(project, finished, tmp_path, method):
+    """As exporters of ONNX IR version 3 wrote them."""
+    here = shutil.copytree(project, tmp_path / "project")
+    proto = onnx.load(here / "model.onnx")
+    for item in proto.graph.initializer:
+        listed = onnx.helper.make_tensor_value_info(item.name, item.data_type, item.dims)
+        proto.graph.input.append(listed)
+    (here / "model.onnx").write_bytes(proto.SerializeToString())
+    succeeded("quantize", here / f"{method}.yaml", "--run-dir", tmp_path / "run")
+    found, expected = tree(tmp_path / "run" / "prepared"), tree(finished / "prepared")
+    assert found["model.onnx"] == expected["model.onnx"]
 
 
 def test_the_bundle_scores_raw_rows_as_the_encoded_path_does(project, finished):

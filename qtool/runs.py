@@ -71,6 +71,8 @@ class Run:
             return self._finished[f"{name}-{key}"]
         folder = self.directory / name
         partial = self.directory / ".partial" / f"{name}-{key[:16]}"
+        for left_over in partial.parent.glob(f"{name}-*.old"):  # killed while it was replaced
+            shutil.rmtree(left_over, ignore_errors=True)
         if not force and self._is_current(folder, key):
             self.tell(f"{name}: current")
             return self._finished.setdefault(f"{name}-{key}", folder)
@@ -102,12 +104,12 @@ class Run:
             OutputError: the operating system refuses.
         """
         folder = self.directory / name
+        retired = self.directory / ".partial" / f"{name}-discarded"
+        shutil.rmtree(retired, ignore_errors=True)
         if not folder.exists():
             return
         _check_made_here(folder)
         with _os_errors_explained(folder):
-            retired = self.directory / ".partial" / f"{name}-discarded"
-            shutil.rmtree(retired, ignore_errors=True)
             retired.parent.mkdir(exist_ok=True)
             folder.rename(retired)  # at once, where removing file by file could be interrupted
             shutil.rmtree(retired)
@@ -266,7 +268,7 @@ def _changed(file: Path, found: str) -> StaleArtifactError:
 def _os_errors_explained(
     where: Path,
     expected: str = "a writable place",
-    action: str = "Choose another --run-dir.",
+    action: str = "Write to another place.",
 ) -> Iterator[None]:
     try:
         yield
@@ -274,7 +276,7 @@ def _os_errors_explained(
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            action = "Free space or choose another --run-dir."
+            action = "Free space, or write to another place."
         raise OutputError(
             str(error.filename or where), error.strerror or str(error), expected, action
         ) from error

@@ -21,8 +21,13 @@ check: $(STAMP)
 configs: $(STAMP)
 	for config in configs/*.yaml; do $(BIN)/qtool run $$config --quiet || exit 1; done
 
+# With DATA=DIR also on the real data sets that benchmarks/tabular.py names.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/update_docs.py --run
+	$(BIN)/python benchmarks/tabular.py --json benchmarks/results/tabular_generated.json
+	$(if $(DATA),$(BIN)/python benchmarks/tabular.py --data $(DATA) --json benchmarks/results/tabular.json)
+	$(BIN)/python benchmarks/parity.py --json benchmarks/results/parity.json
+	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
+	$(BIN)/python benchmarks/update_docs.py
 
 clean:
 	rm -rf $(VENV) runs

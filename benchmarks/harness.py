@@ -1,13 +1,14 @@
-"""What every benchmark shares: rows, arguments, the table, the machine.
+"""What every benchmark shares: rows, arguments, the printed table, the results file, the machine.
 
-A script prints a table and, with ``--json FILE``, writes its rows as a list of
-``{"case", "metric", "value", "unit", "peer", "notes"}``. ``--quick`` is a smoke run of seconds.
+The results file is a JSON list of rows ``{"case", "metric", "value", "unit", "peer", "notes"}``.
+Its first row has the case ``machine``: the CPU, its features and the versions stand in its notes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,17 +17,30 @@ from rich.console import Console
 from rich.table import Table
 
 from qtool.commands.context import Options
-from qtool.commands.prepare import versions
+from qtool.commands.doctor import diagnose
 from qtool.progress import SilentProgress
+from qtool.runs import write_text
 from qtool.runtime.cpu import detect
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = Path(__file__).resolve().parent / "configs"
+BENCHMARKS = Path(__file__).resolve().parent
+PROJECT = BENCHMARKS.parent
+MACHINE = "machine"
+WIDTH = 120
+"""Columns of the table when it is printed to a file or a pipe."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: ``value`` of ``metric`` for ``case``, against ``peer`` where it is a ratio."""
+    """One figure.
+
+    Attributes:
+        case: what was measured, as in ``credit-static-b32``.
+        metric: ``speedup``, ``auc_change`` …
+        value: the figure.
+        unit: its unit; ``x`` is a factor, ``share`` lies between 0 and 1.
+        peer: what the case is compared with, empty when the figure stands alone.
+        notes: interval, counts and the like, in a few words.
+    """
 
     case: str
     metric: str
@@ -36,47 +50,44 @@ class Row:
     notes: str = ""
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Returns the arguments that every script takes; the first line of ``description`` is shown."""
-    arguments = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    arguments.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
-    arguments.add_argument("--quick", action="store_true", help="smoke run: small and noisy")
-    arguments.add_argument(
-        "--data",
-        type=Path,
-        default=ROOT.parent / "shared" / "data",
-        metavar="DIR",
-        help="folder with the public data sets, each in a folder of its own",
-    )
-    return arguments
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Returns a parser with the options that every benchmark has.
 
-
-def machine() -> str:
-    """Returns the CPU and the versions, in one line."""
-    cpu = detect()
-    installed = versions("qtool", "onnxruntime", "torch", "numpy")
-    packages = ", ".join(f"{name} {version}" for name, version in installed.items())
-    return f"{cpu.name} ({cpu.target}), one core, one thread; {packages}"
+    Args:
+        description: the docstring of the script; its first line is shown by ``--help``.
+    """
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean little")
+    return parser
 
 
 def options(run_dir: Path, overrides: Sequence[str]) -> Options:
-    """Returns silent options for running qtool's stages in this process."""
+    """Returns the options of a silent qtool command."""
     return Options(
         overrides, run_dir, force=False, progress=SilentProgress(), tell=lambda line: None
     )
 
 
-def report(rows: Sequence[Row], target: Path | None) -> None:
-    """Prints ``rows`` and the machine, and writes them to ``target`` if there is one."""
-    table = Table("case", "metric", "value", "unit", "peer", "notes")
+def report(rows: Sequence[Row], json_file: Path | None) -> None:
+    """Prints the rows with the machine they were measured on, and writes them if asked to."""
+    table = Table("Case", "Metric", "Value", "Unit", "Against", "Notes")
     for row in rows:
         table.add_row(row.case, row.metric, f"{row.value:.6g}", row.unit, row.peer, row.notes)
-    console = Console(width=140)
+    machine = _machine()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
-    console.print(machine())
-    if target is not None:
-        stamped = [
-            {**asdict(row), "notes": "; ".join(filter(None, (row.notes, machine())))}
-            for row in rows
-        ]
-        target.write_text(json.dumps(stamped, indent=1) + "\n", encoding="utf-8")
+    console.print(machine.notes)
+    if json_file is not None:
+        lines = ",\n".join(f"  {json.dumps(asdict(row))}" for row in (machine, *rows))
+        write_text(json_file, f"[\n{lines}\n]\n")
+
+
+def read(json_file: Path) -> list[Row]:
+    """Returns the rows that ``report`` wrote, the machine first."""
+    return [Row(**row) for row in json.loads(json_file.read_text(encoding="utf-8"))]
+
+
+def _machine() -> Row:
+    told = "; ".join(f"{topic}: {found}" for topic, found in diagnose().items())
+    return Row(MACHINE, "cores", float(detect().cores), "cores", notes=told)

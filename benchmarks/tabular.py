@@ -1,190 +1,234 @@
-"""Fraud and credit models of 3 x 512 on real data, against FP32 and ONNX Runtime's tools.
+"""Fraud and credit models of 3 x 512 units: FP32, qtool and ONNX Runtime's own tools.
 
-Each case is a ``qtool run``. The peers ``onnxruntime.quantization.quantize_static`` and
-``quantize_dynamic`` get the same prepared FP32 model and the same calibration rows, with their
-defaults; all models are timed in one interleaved run.
+Every case of qtool is a ``qtool run`` (static, dynamic, quantization-aware) on one trained FP32
+model. The peers ``ort-static`` and ``ort-dynamic`` get that prepared model and the same calibration
+rows, with the defaults of their tools. All models of a data set are timed in one interleaved run on
+one core, each with one thread; a speed-up is the median over its rounds of the peer's latency
+divided by the case's. ``fp32`` is the faster of the original and the prepared model.
+
+With ``--data DIR`` the data are DIR/taiwan_credit_default/*.parquet (UCI "default of credit card
+clients", Yeh and Lien 2009) and DIR/ulb_creditcard_sample/*.parquet (ULB card fraud, Dal Pozzolo et
+al. 2015). Without it qtool's generators take their place, and the cases are named ``generated-…``.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from harness import CONFIGS, Row, options, parser, report
-from onnxruntime import quantization as peer_tool
+from harness import BENCHMARKS, PROJECT, Row, arguments, options, report
+from numpy.typing import NDArray
+from peers import ort_dynamic, ort_static
 
-from qtool.commands.context import Context, opened
-from qtool.commands.evaluate import evaluate, int8_stage
+from qtool.commands.context import opened
+from qtool.commands.evaluate import int8_stage
 from qtool.commands.prepare import MODEL, dataset, fp32_stage, prepared_stage, sample_rows
 from qtool.commands.quantize import INT8_MODEL
-from qtool.data.batch import Batch
-from qtool.evaluation.metrics import auc
-from qtool.evaluation.results import Evaluation
-from qtool.runtime.latency import measure, one_core, ratio
+from qtool.commands.run import run
+from qtool.config.evaluation import Latency
+from qtool.config.quantization import StaticQuantization
+from qtool.data.batch import Batch, join
+from qtool.evaluation.decisions import decision_change
+from qtool.evaluation.metrics import compare
+from qtool.evaluation.results import DecisionChange, Evaluation, MetricChange, Scores
+from qtool.runtime.latency import Timing, measure, one_core, ratio
 from qtool.runtime.sessions import Session, to_scores
 
-METHODS = {
-    "static": [],
-    "dynamic": [
-        "quantization={method: dynamic, observer: null}",
-        "evaluation.gates.equal_codes=null",
-    ],
-    "qat": [
-        "train_qat={epochs: 2, batch_size: 256, learning_rate: 0.00005, distill: {weight: 1.0}}"
-    ],
+METHODS = ("static", "dynamic", "qat")
+PEER_OF = {"static": "ort-static", "dynamic": "ort-dynamic", "qat": "ort-static"}
+BATCH_SIZES = (1, 32, 256)
+SCORED = {"ort-static": 1024, "ort-dynamic": max(BATCH_SIZES)}
+"""Rows scored at a time, as ``qtool evaluate`` does: ranges of a dynamic model depend on it."""
+# Real data sets: case name → (prefix of its configs, folder below --data).
+REAL = {"credit": "taiwan_credit_default", "ulb": "ulb_creditcard_sample"}
+GENERATED = {
+    "generated-credit": BENCHMARKS / "configs" / "credit",
+    "generated-fraud": PROJECT / "configs" / "fraud",
 }
-QUICK = [
-    "model.arguments.hidden=[16,16]",
-    "training.epochs=1",
-    "evaluation.latency={blocks: 5, block_ms: 1}",
-    "evaluation.gates={size_ratio: null, auc_change: null, decision_flips: null, speedup: null}",
-    "target.batch_sizes=[1,8]",
-]
+QUICK = ("data.source.rows=3000", "model.arguments.hidden=[32,32]", "training.epochs=1")
+NO_LATENCY = "evaluation.latency.enabled=false"  # measured here, together with the peers
 
 
 @dataclass(frozen=True)
-class Case:
-    """One data set."""
+class System:
+    """One data set: its name, the prefix of its three configs, and overrides for all of them."""
 
     name: str
-    config: str
-    file: str
+    configs: Path
+    overrides: tuple[str, ...]
 
 
-CASES = (
-    Case("credit", "credit.yaml", "taiwan_credit_default/taiwan_credit_default.parquet"),
-    Case("fraud", "fraud.yaml", "ulb_creditcard_sample/ulb_creditcard_sample.parquet"),
-)
+@dataclass(frozen=True)
+class Trained:
+    """What the peers start from: the FP32 model in both forms, and rows to calibrate and score."""
+
+    original: bytes
+    prepared: bytes
+    calibration: Batch
+    evaluation: Batch
+    output: str
 
 
 def main() -> None:
-    """Runs every case with every method."""
-    arguments = parser(__doc__).parse_args()
+    """Runs every system and reports its rows."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the real data sets; see the docstring"
+    )
+    given = parser.parse_args()
+    section = Latency(blocks=5, block_ms=1.0) if given.quick else Latency(blocks=60)
+    rows = [
+        row
+        for system in systems(given.data, quick=given.quick)
+        for row in system_rows(system, section)
+    ]
+    report(rows, given.json)
+
+
+def systems(data: Path | None, *, quick: bool) -> list[System]:
+    """Returns the real systems where ``data`` is given, else the generated ones."""
+    small = QUICK if quick else ()
+    if data is None:
+        return [System(name, configs, small) for name, configs in GENERATED.items()]
+    return [
+        System(
+            name,
+            BENCHMARKS / "configs" / name,
+            # Rows belong to a generator; a file is taken whole.
+            (f"data.source={data.resolve() / folder / '*.parquet'}", *small[1:]),
+        )
+        for name, folder in REAL.items()
+    ]
+
+
+def system_rows(system: System, section: Latency) -> list[Row]:
+    """Runs the three methods and both peers on one system; returns all its rows."""
+    with tempfile.TemporaryDirectory() as directory:
+        results, models, trained = run_methods(system, Path(directory))
+    models["ort-static"] = ort_static(trained.prepared, trained.calibration)
+    models["ort-dynamic"] = ort_dynamic(trained.prepared)
     rows: list[Row] = []
-    for case in CASES:
-        file = arguments.data / case.file
-        if file.is_file():
-            source, name = [f"data.source={file}"], case.name
-        elif case.name == "credit":
-            source, name = (
-                ["data.source={generator: credit_clients, rows: 6000}"],
-                "credit-generated",
-            )
-        else:
-            print(f"{case.name}: skipped, {case.file} is not in {arguments.data}")
-            continue
-        with tempfile.TemporaryDirectory() as directory:
-            for method, changes in METHODS.items():
-                overrides = [*source, *changes, *(QUICK if arguments.quick else [])]
-                with opened(CONFIGS / case.config, options(Path(directory), overrides)) as context:
-                    rows += _rows(f"{name}-{method}", context)
-    report(rows, arguments.json)
-
-
-def _rows(case: str, context: Context) -> Iterator[Row]:
-    _, result = evaluate(context)
-    (area,) = (metric for metric in result.metrics if metric.name == "auc")
-    yield Row(case, "auc_fp32", area.fp32, "AUC")
-    yield Row(case, "auc_change", area.change, "AUC", "fp32")
-    yield Row(case, "decision_flips", result.decisions.flip_share, "share", "fp32", _flips(result))
-    yield Row(case, "size_ratio", result.size_ratio, "ratio", "fp32")
-    if result.parity is not None:
-        yield Row(
-            case,
-            "equal_codes_share",
-            result.parity.equal_share,
-            "share",
-            "",
-            result.parity.simulation,
+    for method, evaluation in results.items():
+        rows += _qtool_rows(f"{system.name}-{method}", evaluation, len(models[method]), trained)
+    for peer, batch_rows in SCORED.items():
+        scores = _peer_scores(models[peer], trained, batch_rows)
+        rows += _peer_rows(
+            f"{system.name}-{peer}", scores, results["static"], len(models[peer]), trained
         )
-    yield from _against_peers(case, context, result)
+    return rows + _speed_rows(system.name, models, trained, section)
 
 
-def _flips(result: Evaluation) -> str:
-    decisions = result.decisions
-    return f"{decisions.to_flagged + decisions.to_passed} of {decisions.rows}"
+def run_methods(
+    system: System, directory: Path
+) -> tuple[dict[str, Evaluation], dict[str, bytes], Trained]:
+    """Runs qtool with every method in one run directory, so that FP32 is trained once.
+
+    Returns:
+        Evaluations and INT8 models by method, and what the peers start from.
+    """
+    results, models, trained = {}, {}, None
+    for method in METHODS:
+        config = system.configs.with_name(f"{system.configs.name}_{method}.yaml")
+        with opened(config, options(directory, (*system.overrides, NO_LATENCY))) as context:
+            results[method] = run(context).evaluation
+            models[method] = (int8_stage(context) / INT8_MODEL).read_bytes()
+            section = context.experiment.quantization
+            if isinstance(section, StaticQuantization) and trained is None:
+                trained = Trained(
+                    (fp32_stage(context) / MODEL).read_bytes(),
+                    (prepared_stage(context) / MODEL).read_bytes(),
+                    sample_rows(context, section.samples, section.minimum_class_share),
+                    join(list(dataset(context).batches("evaluation"))),
+                    context.experiment.model.output,
+                )
+    assert trained is not None
+    return results, models, trained
 
 
-def _against_peers(case: str, context: Context, result: Evaluation) -> Iterator[Row]:
-    prepared = prepared_stage(context) / MODEL
-    sample = sample_rows(context, 1024)
-    models = {
-        "fp32-prepared": prepared.read_bytes(),
-        "fp32-original": (fp32_stage(context) / MODEL).read_bytes(),
-        "qtool": (int8_stage(context) / INT8_MODEL).read_bytes(),
-        "ort-static": _peer_static(prepared, sample),
-        "ort-dynamic": _peer_dynamic(prepared),
-    }
-    rows = next(dataset(context).batches("evaluation", 4096))
-    fp32 = _scores(models["fp32-prepared"], rows, context)
-    for peer in ("ort-static", "ort-dynamic"):
-        scores = _scores(models[peer], rows, context)
-        change = auc(rows.labels, scores) - auc(rows.labels, fp32)
-        flips = (
-            (scores >= result.decisions.threshold) != (fp32 >= result.decisions.threshold)
-        ).mean()
-        yield Row(case, "peer_auc_change", change, "AUC", peer, f"{len(rows)} rows")
-        yield Row(case, "peer_decision_flips", float(flips), "share", peer, f"{len(rows)} rows")
-    yield from _latency(case, context, models, rows)
+def _qtool_rows(case: str, evaluation: Evaluation, size: int, trained: Trained) -> list[Row]:
+    auc = next(metric for metric in evaluation.metrics if metric.name == "auc")
+    rows = [Row(case, "auc_fp32", auc.fp32, "AUC")]
+    rows += _accuracy_rows(case, auc, evaluation.decisions, size, trained)
+    parity = evaluation.parity
+    if parity is not None:
+        counted = f"{parity.codes:,} codes of {parity.rows:,} rows"
+        rows.append(Row(case, "equal_codes_share", parity.equal_share, "share", notes=counted))
+    return rows
 
 
-def _latency(case: str, context: Context, models: dict[str, bytes], rows: Batch) -> Iterator[Row]:
-    section = context.experiment.evaluation.latency
+def _peer_rows(
+    case: str, scores: Scores, evaluation: Evaluation, size: int, trained: Trained
+) -> list[Row]:
+    (auc,) = compare(scores, ["auc"])
+    asked = evaluation.decisions
+    decisions = decision_change(scores, asked.threshold, asked.threshold_rule)
+    return _accuracy_rows(case, auc, decisions, size, trained)
+
+
+def _accuracy_rows(
+    case: str, auc: MetricChange, decisions: DecisionChange, size: int, trained: Trained
+) -> list[Row]:
+    flips = f"{decisions.to_flagged + decisions.to_passed:,} of {decisions.rows:,}"
+    original = len(trained.original)
+    sizes = f"{size:,} of {original:,} bytes"
+    return [
+        Row(case, "auc_change", auc.change, "AUC", "fp32"),
+        Row(case, "decision_flips", decisions.flip_share, "share", "fp32", flips),
+        Row(case, "size_ratio", size / original, "share", "fp32", sizes),
+    ]
+
+
+def _peer_scores(model: bytes, trained: Trained, batch_rows: int) -> Scores:
+    rows = trained.evaluation
+    both = (_scores(content, trained, batch_rows) for content in (trained.prepared, model))
+    return Scores(rows.rows, rows.labels, *both)
+
+
+def _scores(model: bytes, trained: Trained, batch_rows: int) -> NDArray[np.float32]:
+    session, rows = Session(model, "a peer"), trained.evaluation
+    starts = range(0, len(rows), batch_rows)
+    pieces = [session.run(rows.take(slice(s, s + batch_rows)).inputs) for s in starts]
+    outputs = np.concatenate([piece[session.output_names[0]] for piece in pieces])
+    return to_scores(outputs, trained.output, session.where)
+
+
+def _speed_rows(
+    system: str, models: Mapping[str, bytes], trained: Trained, section: Latency
+) -> list[Row]:
     sessions = {name: Session(model, name) for name, model in models.items()}
-    for size in context.experiment.target.batch_sizes:
-        batch = {name: np.resize(x, (size, *x.shape[1:])) for name, x in rows.inputs.items()}
-        with one_core(enabled=True):
-            calls = {name: session.bound(batch) for name, session in sessions.items()}
-            times = measure(calls, rounds=section.blocks, block_ms=section.block_ms)
-        fp32 = min(
-            (times["fp32-prepared"], times["fp32-original"]),
-            key=lambda t: float(np.median(t.rounds)),
-        )
-        against = {
-            "fp32": fp32,
-            "ort-static": times["ort-static"],
-            "ort-dynamic": times["ort-dynamic"],
+    fp32 = {"original": trained.original, "prepared": trained.prepared}
+    sessions |= {name: Session(model, name) for name, model in fp32.items()}
+    rows: list[Row] = []
+    for size in BATCH_SIZES:
+        inputs = trained.evaluation.inputs
+        batch = {name: np.resize(x, (size, *x.shape[1:])) for name, x in inputs.items()}
+        calls: dict[str, Callable[[], None]] = {
+            name: session.bound(batch) for name, session in sessions.items()
         }
-        for peer, timing in against.items():
-            found = ratio(timing, times["qtool"])
-            notes = f"95 % interval {found.low:.2f} to {found.high:.2f}"
-            yield Row(f"{case}-b{size}", "speedup", found.value, "ratio", peer, notes)
+        with one_core(True):
+            times = measure(calls, rounds=section.blocks, block_ms=section.block_ms)
+        times["fp32"] = min((times.pop(name) for name in fp32), key=_median_us)
+        for name in models:
+            case = f"{system}-{name}-b{size}"
+            peers = ["fp32", PEER_OF[name]] if name in PEER_OF else ["fp32"]
+            rows += _speedups(case, name, peers, times)
+    return rows
 
 
-class _Reader(peer_tool.CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, sample: Batch) -> None:
-        starts = range(0, len(sample), 32)
-        self._batches = iter(
-            {name: x[start : start + 32] for name, x in sample.inputs.items()} for start in starts
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        """Returns the next calibration batch."""
-        return next(self._batches, None)
+def _speedups(case: str, name: str, peers: Sequence[str], times: Mapping[str, Timing]) -> list[Row]:
+    rows = []
+    for peer in peers:
+        found = ratio(times[peer], times[name])
+        told = f"{found.low:.2f} to {found.high:.2f}; {_median_us(times[name]):.1f} us"
+        rows.append(Row(case, "speedup", found.value, "x", peer, told))
+    return rows
 
 
-def _peer_static(model: Path, sample: Batch) -> bytes:
-    with tempfile.TemporaryDirectory() as directory:
-        target = Path(directory) / "peer.onnx"
-        peer_tool.quantize_static(str(model), str(target), _Reader(sample))
-        return target.read_bytes()
-
-
-def _peer_dynamic(model: Path) -> bytes:
-    with tempfile.TemporaryDirectory() as directory:
-        target = Path(directory) / "peer.onnx"
-        peer_tool.quantize_dynamic(str(model), str(target))
-        return target.read_bytes()
-
-
-def _scores(model: bytes, rows: Batch, context: Context) -> Any:
-    session = Session(model, "model")
-    outputs = session.run(rows.inputs)[session.output_names[0]]
-    return to_scores(outputs, context.experiment.model.output, "model")
+def _median_us(timing: Timing) -> float:
+    return float(np.median(timing.rounds))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from qtool.calibration.calibrate import Inputs, observe, ranges
 from qtool.calibration.settle import settle_columns
 from qtool.commands.context import Context
-from qtool.commands.prepare import MODEL, data_stage, prepared_stage, sample_rows, versions
+from qtool.commands.prepare import MODEL, data_content, prepared_stage, sample_rows, versions
 from qtool.config.quantization import StaticQuantization
 from qtool.data.batch import Batch
 from qtool.errors import ConfigError, ModelError
@@ -77,7 +77,7 @@ def calibrate(context: Context) -> Path:
 
     key = context.key(
         model=content(prepared),
-        data=content(data_stage(context)),
+        data=data_content(context),
         plan=plan.to_json(),
         section=section.model_dump(mode="json"),
         versions=versions("onnxruntime", "numpy"),

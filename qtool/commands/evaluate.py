@@ -16,7 +16,7 @@ from qtool.commands.prepare import (
     MODEL,
     PARITY,
     PARITY_ROWS,
-    data_stage,
+    data_content,
     dataset,
     first_rows,
     fp32_stage,
@@ -100,12 +100,14 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         data_name=_data_name(context),
         fp32=sha256_of(models.original),
         int8=content(folder),
-        data=content(data_stage(context)),
+        data=data_content(context),
         section=context.experiment.evaluation.model_dump(mode="json"),
         target=context.experiment.target.model_dump(mode="json"),
         output=context.experiment.model.output,
         cpu=detect().name,
-        versions=versions("onnxruntime", "scikit-learn", "scipy", "matplotlib"),
+        versions=versions(
+            "onnx", "onnx-ir", "onnxruntime", "numpy", "scikit-learn", "scipy", "matplotlib"
+        ),
     )
     done = context.run.stage("evaluate", key, make, force=context.run.force)
     evaluation = _STORED.validate_json((done / RESULT).read_bytes())

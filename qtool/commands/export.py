@@ -19,6 +19,7 @@ from qtool.commands.prepare import (
     ENCODER,
     MODEL,
     PARITY_ROWS,
+    data_content,
     data_stage,
     dataset,
     first_rows,
@@ -75,7 +76,7 @@ def export(context: Context) -> Path:
     key = context.key(
         int8=content(quantized),
         evaluation=content(evaluated),
-        data=content(data),
+        data=data_content(context),
         config=write_document(context.written),
         export=context.experiment.export.model_dump(mode="json"),
     )

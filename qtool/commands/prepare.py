@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from qtool.data.sampling import calibration_sample
 from qtool.errors import ModelError
 from qtool.graph.model_file import inputs_of, model_bytes, outputs_of, read_model
 from qtool.graph.prepare.pipeline import prepare
-from qtool.runs import content, sha256_of, write_bytes, write_text
+from qtool.runs import content, digest, write_bytes, write_text
 from qtool.runtime.sessions import Session, to_scores
 
 if TYPE_CHECKING:
@@ -58,6 +59,23 @@ def data_stage(context: Context) -> Path:
     return context.run.stage("data", key, make)
 
 
+def data_content(context: Context) -> str:
+    """Returns the digest of what ``dataset`` yields: the rows, and what was fitted on them.
+
+    The files of the data stage alone do not tell: a changed row outside the training split leaves
+    encoder, cut points and counts as they were.
+    """
+    section = context.experiment.data
+    return digest(
+        {
+            "rows": context.data_sha256,
+            "label": section.label,
+            "split": section.split.model_dump(mode="json"),
+            "fitted": content(data_stage(context)),
+        }
+    )
+
+
 def dataset(context: Context) -> Dataset:
     """Returns the encoded rows by split."""
     folder = data_stage(context)
@@ -91,7 +109,7 @@ def prepared_stage(context: Context) -> Path:
 
     key = context.key(
         model=content(original),
-        data=content(data_stage(context)),
+        data=data_content(context),
         output=context.experiment.model.output,
         rows=rows,
         versions=versions("onnx", "onnx-ir", "onnxscript", "onnxruntime"),
@@ -167,12 +185,13 @@ def check_inputs(model: ir.Model, encoder: Encoder, where: Path) -> None:
 
 
 def _given_onnx(context: Context, section: OnnxModel) -> Path:
-    read_model(section.onnx)  # its errors name the user's path
+    data = model_bytes(read_model(section.onnx))  # with the weights that lie in files beside it
 
     def make(folder: Path) -> None:
-        write_bytes(folder / MODEL, model_bytes(read_model(section.onnx)))
+        write_bytes(folder / MODEL, data)
 
-    return context.run.stage("fp32", context.key(model=sha256_of(section.onnx)), make)
+    key = context.key(model=hashlib.sha256(data).hexdigest())
+    return context.run.stage("fp32", key, make)
 
 
 def _check_equal(context: Context, model: ir.Model, prepared: ir.Model, sample: Batch) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from qtool.commands.context import Context
-from qtool.commands.prepare import MODEL, data_stage, dataset, describe_inputs, versions
+from qtool.commands.prepare import MODEL, data_content, dataset, describe_inputs, versions
 from qtool.config.model import TorchModel
 from qtool.data.memory_map import Rows
 from qtool.graph.model_file import model_bytes
-from qtool.runs import content, sha256_of, write_bytes, write_text
+from qtool.runs import sha256_of, write_bytes, write_text
 from qtool.runtime.cpu import detect
 from qtool.torchgraph.export import export_onnx
 from qtool.training.fp32 import train_fp32
@@ -29,7 +29,6 @@ WEIGHTS = "weights.pt"
 def train_fp32_stage(context: Context, section: TorchModel) -> Path:
     """Loads or trains the torch module and exports it: folder with model.onnx, weights.pt."""
     trains = section.checkpoint is None
-    data = data_stage(context)
     inputs = describe_inputs(dataset(context).fitted.encoder)
     threads = detect().cores
 
@@ -71,7 +70,7 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         inputs=inputs,
         output=section.output,
         training=context.experiment.training.model_dump(mode="json") if trains else None,
-        data=content(data),
+        data=data_content(context),
         threads=threads,
         versions=versions("torch", "onnxscript", "onnx-ir"),
     )
@@ -101,8 +100,8 @@ def _source_sha256(section: TorchModel) -> str | None:
     """Digest of the file that defines the model; what it imports is not followed."""
     name = section.torch.partition(":")[0]
     if section.pythonpath is not None:
-        file = section.pythonpath.joinpath(*name.split(".")).with_suffix(".py")
-        return _digest(file)
+        module = section.pythonpath.joinpath(*name.split("."))
+        return _digest(module.with_suffix(".py")) or _digest(module / "__init__.py")
     if name in sys.modules:
         return _digest(Path(str(sys.modules[name].__file__)))
     try:

@@ -15,7 +15,7 @@ from qtool.commands.prepare import (
     MODEL,
     PARITY,
     PARITY_ROWS,
-    data_stage,
+    data_content,
     first_rows,
     prepared_stage,
     versions,
@@ -99,7 +99,7 @@ def train_qat(context: Context) -> Path:
     key = context.key(
         prepared=content(prepared),
         calibrated=content(calibrated),
-        data=content(data_stage(context)),
+        data=data_content(context),
         section=section.model_dump(mode="json"),
         output=context.experiment.model.output,
         threads=threads,

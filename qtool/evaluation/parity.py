@@ -36,7 +36,9 @@ def unfused_parity(int8_model: bytes, plan: Plan, batches: Iterable[Arrays]) -> 
     """Returns the parity of the Q/DQ graph, computed in float32, with the integer kernels."""
     runtime = session_with_codes(int8_model, plan)
     simulation = session_with_codes(int8_model, plan, optimize=False)
-    pairs = ((simulation.run(batch), runtime.run(batch)) for batch in batches)
+    # Other outputs may be labels or text; the first is the one that becomes scores.
+    names = [*(codes_name(name) for name in plan.activations), runtime.output_names[0]]
+    pairs = ((simulation.run(batch, names), runtime.run(batch, names)) for batch in batches)
     return compare(UNFUSED, plan, pairs)
 
 

@@ -8,8 +8,7 @@ It names, on the prepared graph:
   ``numerics.affine``) has one scale per column; the graph's tabular inputs get it, because an
   amount beside a flag must not destroy the flag;
 * every quantized weight. ``folds`` names the column-wise activation whose scales the rows of the
-  weight
-  absorb: what is quantized is ``diag(scale) @ weight``, shape (columns, outputs).
+  weight absorb: what is quantized is ``diag(scale) @ weight``, shape (columns, outputs).
 
 Rules (static method):
 
@@ -18,8 +17,8 @@ Rules (static method):
    another static Gemm (through Relu, which the runtime folds into the requantization).
 2. Only inputs of static Gemms are quantized. Islands between them (softmax, GELU, normalisations)
    stay float.
-3. A table read by Gather whose values reach only static Gemms through Concat and reshaping of one
-   row is stored as codes of that Gemm's column-wise input; any other embedding table is stored as
+3. A table read by one Gather whose values reach static Gemms only, through one Concat of columns,
+   is stored as codes of that Gemm's column-wise input; any other embedding table is stored as
    int8 with one scale per column and dequantized after the Gather (treatment ``storage``).
 """
 

@@ -150,7 +150,10 @@ def _treat(
     if node.op_type == "Gemm":
         x = node.inputs[0]
         if not is_dense(node) or x is None or x.dtype != ir.DataType.FLOAT:
-            return treated("float", "not a float32 input times a constant float32 matrix")
+            return treated(
+                "float",
+                "not a float32 input times a constant float32 matrix plus a constant vector",
+            )
         if section.method == "static":
             return treated("static", "integer GEMM with calibrated ranges")
         return treated("dynamic", "integer GEMM, activation range from each batch")
@@ -160,7 +163,7 @@ def _treat(
         return treated("unchanged", "works on integers or text")
     if node.op_type in MOVES:
         return treated("unchanged", "moves values, computes nothing")
-    return treated("float", f"{node.op_type} has no faster INT8 form here")
+    return treated("float", f"qtool has no faster INT8 form of {node.op_type}")
 
 
 def _on_codes(
@@ -188,6 +191,8 @@ def _on_codes(
 def _is_embedding(node: ir.Node) -> bool:
     table = constant(node.inputs[0])
     if table is None or table.dtype != np.float32 or table.ndim != 2:
+        return False
+    if node.outputs[0].is_graph_output():  # which must stay float32
         return False
     return node.attributes.get_int("axis", 0) == 0
 

@@ -1,12 +1,11 @@
 """Affine quantization: real number ↔ 8-bit code.
 
-    q = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)        x' = (q - zero_point) *
-    scale
+    q  = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)
+    x' = (q - zero_point) * scale
 
 The scale is float32 and zero is always exact (ONNX operators QuantizeLinear and DequantizeLinear,
 opset 13 and later). A ``QuantSpec`` says which codes there are, ``QuantParams`` adds the numbers;
-the four verbs
-compose: choose → quantize → dequantize, and fake_quantize does the last two.
+the four verbs compose: choose → quantize → dequantize, and fake_quantize does the last two.
 
 **Columns.** An activation with ``axis=1`` has one scale per column of a (rows, columns) tensor.
 ONNX Runtime's QuantizeLinear is slow with an axis, so the writer emits ``Mul(1/scale) →

@@ -86,9 +86,7 @@ def _descend(
     fractions: NDArray[np.float64],
 ) -> tuple[float, float]:
     best_low, best_high = low, high
-    for _ in range(
-        4
-    ):  # two rounds suffice in practice; each candidate set contains the present choice
+    for _ in range(4):  # two suffice in practice; each candidate set contains the present choice
         highs = high * fractions
         next_high = float(highs[np.argmin(error(np.full_like(highs, best_low), highs))])
         lows = low * fractions

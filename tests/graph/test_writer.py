@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from support.graphs import fraud_like, fraud_rows, mlp
 from support.quantizing import parameters_for, quantized, relative_error, run
@@ -14,6 +15,7 @@ from qtool.evaluation.parity import unfused_parity
 from qtool.graph.model_file import model_bytes
 from qtool.graph.writer import write
 from qtool.runtime.kernels import kernels_of
+from qtool.runtime.sessions import Session
 
 STATIC = StaticQuantization(method="static")
 PER_CHANNEL = StaticQuantization(method="static", per_channel=True)
@@ -144,3 +146,16 @@ def test_coverage_says_what_runs():
     }
     assert by_operator["Relu"] == "QGemm on codes"
     assert by_operator["Concat"] == "Concat on codes"
+
+
+def test_a_table_that_feeds_an_output_keeps_its_numbers():
+    rows = {**fraud_rows(200)}
+    model = fraud_like()
+    row = next(v for n in model.graph for v in n.outputs if v.name == "row0")
+    row.dtype, row.shape = ir.DataType.FLOAT, ir.Shape(["batch", 4])
+    model.graph.outputs.append(row)
+    _, plan, int8 = quantized(model, rows)
+    session = Session(model_bytes(int8), "test")
+    expected = Session(model_bytes(model), "test").run(rows)["row0"]
+    np.testing.assert_array_equal(session.run(rows)["row0"], expected)
+    assert unfused_parity(model_bytes(int8), plan, [rows]).rows == 200

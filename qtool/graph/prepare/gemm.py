@@ -39,7 +39,17 @@ def is_dense(node: ir.Node) -> bool:
         return False
     if constant(node.inputs[0]) is not None:
         return False
-    return len(node.inputs) < 3 or node.inputs[2] is None or constant(node.inputs[2]) is not None
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return True
+    outputs = weight.shape[0 if node.attributes.get_int("transB", 0) else 1]
+    return _is_bias(constant(node.inputs[2]), outputs)
+
+
+def _is_bias(array: NDArray[np.generic] | None, outputs: int) -> bool:
+    """A constant that adds the same numbers to every row: shape (), (1,), (N,), (1, 1) or (1, N)."""
+    if array is None or array.ndim > 2 or array.shape[:-1] not in ((), (1,)):
+        return False
+    return array.size in (1, outputs)
 
 
 def _from_matmul(graph: ir.Graph, node: ir.Node) -> None:
@@ -51,8 +61,7 @@ def _from_matmul(graph: ir.Graph, node: ir.Node) -> None:
     if len(uses) == 1 and not node.outputs[0].is_graph_output():
         following, position = uses[0]
         other = following.inputs[1 - position] if following.op_type == "Add" else None
-        bias = constant(other)
-        if bias is not None and bias.size in (1, weight.shape[1]) and bias.ndim <= 2:
+        if _is_bias(constant(other), weight.shape[1]):
             inputs.append(other)
             replaced.append(following)
     dense = ir.node("Gemm", inputs, name=node.name)

@@ -1,8 +1,8 @@
 """Parity: are the codes that a simulation computes the codes that the integer kernels compute?
 
 Codes are compared at every quantized activation, the model's output as real numbers. The runtime's
-codes are read by making them outputs of the INT8 graph; the integer kernels produce them all the
-same, which is checked on the optimised graph.
+codes are read by making them outputs of the INT8 graph, which its kernels produce all the same. A
+layer that the writer made a QGemm itself (``graph.writer``) is an integer kernel on both sides.
 """
 
 from __future__ import annotations

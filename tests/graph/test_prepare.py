@@ -91,3 +91,19 @@ def test_the_given_model_is_left_alone():
     before = model_bytes(model)
     prepare(model)
     assert model_bytes(model) == before
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "Gemm"])
+def test_a_constant_that_differs_by_row_is_no_bias(operator):
+    generator = np.random.default_rng(0)
+    constants = {"w": dense(generator, 8, 4), "b": dense(generator, 4, 1)}
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
+    if operator == "MatMul":
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["m"]),
+            helper.make_node("Add", ["m", "b"], ["y"]),
+        ]
+    outputs = [("y", TensorProto.FLOAT, ["batch", 4])]
+    model = model_of(nodes, [("x", TensorProto.FLOAT, ["batch", 8])], outputs, constants)
+    rows = {"x": X[:4]}
+    np.testing.assert_allclose(run(prepare(model), rows), run(model, rows), rtol=1e-5)

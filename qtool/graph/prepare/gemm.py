@@ -46,7 +46,7 @@ def is_dense(node: ir.Node) -> bool:
 
 
 def _is_bias(array: NDArray[np.generic] | None, outputs: int) -> bool:
-    """A constant that adds the same numbers to every row: shape (), (1,), (N,), (1, 1) or (1, N)."""
+    """A constant that adds the same numbers to every row: (), (1,), (N,), (1, 1) or (1, N)."""
     if array is None or array.ndim > 2 or array.shape[:-1] not in ((), (1,)):
         return False
     return array.size in (1, outputs)

@@ -85,6 +85,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     )
 
     def make(target: Path) -> None:
+        context.run.discard(BUNDLE, "it is of an earlier evaluation")
         scores = _scores(context, models, "evaluation")
         evaluation = _evaluation(context, models, scores)
         write_text(target / "evaluation.json", accuracy_json(evaluation))
@@ -145,8 +146,8 @@ def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
 
 
 def _scores(context: Context, models: Models, split: SplitName) -> Scores:
-    """Scores of the prepared FP32 and the INT8 model, streamed over a split."""
-    fp32 = Session(models.prepared.read_bytes(), "the FP32 model")
+    """Scores of the original FP32 and the INT8 model, streamed over a split."""
+    fp32 = Session(models.original.read_bytes(), "the FP32 model")
     int8 = Session(models.int8.read_bytes(), "the INT8 model")
     kind, data = context.experiment.model.output, dataset(context)
     pieces = []

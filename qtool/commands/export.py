@@ -28,6 +28,7 @@ from qtool.commands.prepare import (
 )
 from qtool.commands.quantize import COVERAGE, INT8_MODEL
 from qtool.config.document import write_document
+from qtool.config.model import OnnxModel
 from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
 from qtool.errors import GateFailedError, ModelError
 from qtool.evaluation.results import Evaluation
@@ -39,6 +40,9 @@ from qtool.runtime.sessions import Session
 
 MANIFEST = "manifest.json"
 CARD = "MODEL_CARD.md"
+DIFFERENT_SHARE = 0.001
+"""Outputs that may differ between raw rows through the encoder's graph and encoded rows."""
+
 EVIDENCE = ("evaluation.json", "latency.json", "report.md", "junit.xml", REPORT)
 
 
@@ -75,10 +79,12 @@ def export(context: Context) -> Path:
 
     key = context.key(
         int8=content(quantized),
+        fp32=sha256_of(_fp32_file(context)),
         evaluation=content(evaluated),
         data=data_content(context),
         config=write_document(context.written),
         export=context.experiment.export.model_dump(mode="json"),
+        versions=_versions(),
     )
     return context.run.stage(BUNDLE, key, make, force=context.run.force)
 
@@ -89,28 +95,34 @@ def _check_same_scores(context: Context, model: ir.Model, combined: ir.Model) ->
         Session(model_bytes(graph), where)
         for graph, where in ((model, "the INT8 model"), (combined, "the model with its encoder"))
     )
+    different = compared = 0
     encoded = first_rows(context, PARITY_ROWS)
     raw = dataset(context).raw_batches("evaluation", 1000)
     for batch, raw_batch in zip(encoded, raw, strict=False):
         rows = np.arange(len(batch))
         expected = inner.run(batch.inputs)[inner.output_names[0]]
         found = outer.run(raw_batch.take(rows).inputs)[outer.output_names[0]]
-        # Log may differ in the last bit between NumPy and the runtime, which can move one code by
-        # one step.
-        if not np.allclose(expected, found, rtol=1e-2, atol=1e-2):
-            gap = float(np.abs(expected - found).max())
-            raise ModelError(
-                "export.encoder: graph",
-                f"outputs differ by up to {gap:.3g} from the encoded rows",
-                "the same outputs",
-                "Use export.encoder: file and report this.",
-            )
+        different += int((~np.isclose(expected, found, rtol=1e-4, atol=1e-6)).sum())
+        compared += expected.size
+    # Log may differ in the last bit between NumPy and the runtime, which can move a code by a step.
+    if different > DIFFERENT_SHARE * compared:
+        raise ModelError(
+            "export.encoder: graph",
+            f"{different} of {compared} outputs differ from those of the encoded rows",
+            f"at most a share of {DIFFERENT_SHARE:g}",
+            "Use export.encoder: file and report this.",
+        )
 
 
 def _card(context: Context, evaluation: Evaluation, model: ir.Model, encoder: Encoder) -> str:
     counts = dataset(context).fitted.counts
     inputs = [
-        Interface(info.name, _dtype(info.dtype), _shape(info.shape), _meaning(info.name, encoder))
+        Interface(
+            info.name,
+            _dtype(info.dtype),
+            _shape(info.shape),
+            _meaning(info.name, encoder, raw=context.experiment.export.encoder == "graph"),
+        )
         for info in inputs_of(model)
     ]
     kind = context.experiment.model.output
@@ -128,28 +140,37 @@ def _manifest(context: Context, evaluation: Evaluation, folder: Path) -> Manifes
         name=context.experiment.name,
         inputs={
             "data": context.data_sha256,
-            "fp32_model": sha256_of(fp32_stage(context) / MODEL),
+            "fp32_model": sha256_of(_fp32_file(context)),
             "config": digest({"yaml": write_document(context.written)}),
         },
         outputs={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
-        versions={
-            "python": platform.python_version(),
-            **versions("qtool", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "pyarrow"),
-        },
+        versions=_versions(),
         target=evaluation.provenance["target"],
         cpu=detect().name,
         seed=context.experiment.seed,
     )
 
 
+def _fp32_file(context: Context) -> Path:
+    """The user's own file where there is one: its digest is what a reviewer can check."""
+    section = context.experiment.model
+    return section.onnx if isinstance(section, OnnxModel) else fp32_stage(context) / MODEL
+
+
+def _versions() -> dict[str, str]:
+    packages = ("qtool", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy", "pyarrow")
+    return {"python": platform.python_version(), **versions(*packages)}
+
+
 def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
     return {str(name): count for name, count in counts.items()}
 
 
-def _meaning(name: str, encoder: Encoder) -> str:
+def _meaning(name: str, encoder: Encoder, *, raw: bool) -> str:
     part = encoder.inputs.get(name)
     if isinstance(part, NumericEncoding):
-        return "columns " + ", ".join(part.columns)
+        columns = ", ".join(part.columns)
+        return f"columns {columns}" if raw else f"columns {columns}, encoded by encoder.json"
     if isinstance(part, CategoricalEncoding):
         return "codes of " + ", ".join(part.columns)
     return "raw values of " + name.partition(".")[2]

@@ -52,33 +52,41 @@ class Columns:
         return largest
 
     def error(self, scale: NDArray[np.float64]) -> float:
-        """Returns the expected squared output error of one row, for column steps ``scale`` > 0."""
+        """Returns the expected squared output error of one row, for column steps ``scale`` > 0.
+
+        The weight is taken to have one step d; with one per output, this is an upper bound.
+        """
         step = (scale * self.row_max).max() / self.weight_qmax
         row_square = (self.weight.astype(np.float64) ** 2).sum(axis=1)
         rounding = (scale**2 * row_square).sum()
         weights = self.weight.shape[1] * step**2 * (self.mean_square / scale**2).sum()
         return float((rounding + weights) / 12)
 
-    def used(self) -> Columns:
-        """Returns the columns that are not constant zero and that the weight reads."""
-        used = (self.high > self.low) & (self.row_max > 0)
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which columns are not constant zero and are read by the weight, shape (columns,)."""
+        used: NDArray[np.bool_] = (self.high > self.low) & (self.row_max > 0)
+        return used
+
+    def only(self, chosen: NDArray[np.bool_]) -> Columns:
+        """Returns the chosen columns."""
         return dataclasses.replace(
             self,
-            low=self.low[used],
-            high=self.high[used],
-            mean_square=self.mean_square[used],
-            weight=self.weight[used],
+            low=self.low[chosen],
+            high=self.high[chosen],
+            mean_square=self.mean_square[chosen],
+            weight=self.weight[chosen],
         )
 
 
 def widen_columns(columns: Columns) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Returns ranges that contain [low, high], some wider, with the smallest expected error."""
-    used = columns.used()
-    if not len(used.low):
+    chosen = columns.used
+    if not chosen.any():
         return columns.low, columns.high
+    used = columns.only(chosen)
     ratio = np.ones(len(columns.low))
-    mask = (columns.high > columns.low) & (columns.row_max > 0)
-    ratio[mask] = np.maximum(_best_steps(used) / _tight_steps(used), 1)
+    ratio[chosen] = np.maximum(_best_steps(used) / _tight_steps(used), 1)
     return (columns.low * ratio).astype(np.float32), (columns.high * ratio).astype(np.float32)
 
 
@@ -87,7 +95,7 @@ def column_gain_db(columns: Columns) -> float:
 
     10 log10 of the ratio of both expected squared output errors; 6 dB are one bit of resolution.
     """
-    used = columns.used()
+    used = columns.only(columns.used)
     if not len(used.low):
         return 0.0
     shared = np.full(len(used.low), (used.high.max() - used.low.min()) / used.levels, np.float64)

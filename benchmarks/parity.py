@@ -24,9 +24,9 @@ from qtool.commands.train_qat import graph_parity
 from qtool.data.batch import Batch, join
 from qtool.evaluation.decisions import decision_change, operating_threshold
 from qtool.evaluation.results import DecisionChange, Parity, Scores
-from qtool.graph.model_file import model_bytes, outputs_of, read_model
+from qtool.graph.model_file import outputs_of, read_model
 from qtool.graph.parameters import Parameters, constants_of, derive
-from qtool.graph.writer import write
+from qtool.graph.writing.writer import write
 from qtool.progress import SilentProgress
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session, to_scores
@@ -89,7 +89,7 @@ def _rows(case: str, context: Context, model: ir.Model, graph: FakeQuantGraph) -
         graph.activation_qparams(),
         graph.weight_qparams(),
     )
-    int8 = model_bytes(write(model, graph.plan, parameters, {}))
+    int8 = write(model, graph.plan, parameters, {})
     batches = list(first_rows(context, PARITY_ROWS, BATCH_ROWS))
     output = outputs_of(model)[0].name
     parity = graph_parity(graph, int8, graph.plan, output, (batch.inputs for batch in batches))
@@ -110,7 +110,7 @@ def _parity_rows(case: str, parity: Parity, decisions: DecisionChange) -> list[R
 
 
 def _decisions(
-    context: Context, graph: FakeQuantGraph, int8: bytes, output: str, batches: list[Batch]
+    context: Context, graph: FakeQuantGraph, int8: ir.Model, output: str, batches: list[Batch]
 ) -> DecisionChange:
     """Decides with the torch graph and with the INT8 model, at a threshold of the torch graph."""
     calibration = join(list(dataset(context).batches("calibration")))

@@ -31,6 +31,7 @@ BESIDE = {
     ("bundle", "evaluation"),  # the card tells the evaluation's result
     ("report", "evaluation"),  # and so do all reports
     ("torchgraph", "graph"),  # the ONNX graph as a torch module
+    ("runtime", "graph"),  # a session takes a graph in memory
     ("graph", "data"),  # the fitted encoder as graph nodes
 }
 """The only arrows within a layer."""
@@ -40,14 +41,16 @@ HOMES = {
     "google": {"graph/model_file"},
     "jinja2": {"report/html"},
     "matplotlib": {"report"},
-    "onnx": {"graph/model_file", "runtime/kernels"},
+    "onnx": {"graph/model_file", "graph/prepare", "runtime/kernels"},
     "onnx_ir": {
         "calibration",
         "commands/export",
         "commands/prepare",
         "commands/quantize",
+        "commands/train_qat",
         "evaluation",
         "graph",
+        "runtime",
         "torchgraph",
     },
     "onnxruntime": {"runtime/sessions"},

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from qtool.graph.parameters import Range, columns_of, constants_of
 from qtool.graph.plan import Plan
-from qtool.graph.planner import absorbed_tables
+from qtool.graph.tables import absorbed_tables
 from qtool.numerics.columns import column_gain_db
 from qtool.numerics.histogram import Histogram, joined
 from qtool.numerics.observers import Observe

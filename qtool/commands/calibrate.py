@@ -11,16 +11,16 @@ import numpy as np
 from qtool.calibration.calibrate import Inputs, observe, ranges
 from qtool.calibration.settle import settle_columns
 from qtool.commands.context import Context
+from qtool.commands.plan import plan_for
 from qtool.commands.prepare import MODEL, data_content, prepared_stage, sample_rows, versions
-from qtool.config.quantization import StaticQuantization
+from qtool.config.quantization import Calibrated
 from qtool.data.batch import Batch
-from qtool.errors import ConfigError, ModelError
+from qtool.errors import ConfigError
 from qtool.graph.model_file import read_model
 from qtool.graph.parameters import Range
 from qtool.graph.plan import Plan
-from qtool.graph.planner import make_plan
 from qtool.numerics.observers import observer
-from qtool.runs import content, sha256_of, write_text
+from qtool.runs import content, write_text
 
 PLAN = "plan.json"
 RANGES = "ranges.json"
@@ -28,43 +28,21 @@ BATCH_ROWS = 256
 """Rows per calibration batch; results do not depend on it, memory does."""
 
 
-def plan_for(context: Context) -> Plan:
-    """Returns the plan of the prepared model for this config and target.
-
-    Raises:
-        ModelError: the plan quantizes nothing, so that the result would be a copy.
-        ConfigError: a layer rule matches no node.
-    """
-    model = prepared_stage(context) / MODEL
-    plan = make_plan(
-        read_model(model), sha256_of(model), context.experiment.quantization, context.target
-    )
-    if not plan.weights:
-        raise ModelError(
-            "the FP32 model",
-            "nothing to quantize",
-            "a dense layer or an embedding table with constant float32 weights",
-            "Export it in float32, or correct quantization.layers if that keeps all in float.",
-        )
-    return plan
-
-
 def calibrate(context: Context) -> Path:
     """Observes the planned activations: folder with plan.json and ranges.json.
 
     Raises:
-        ConfigError: the method is dynamic, which needs no calibration.
+        ConfigError: the plan has no activation to calibrate.
     """
     section = context.experiment.quantization
-    if not isinstance(section, StaticQuantization):
+    prepared, plan = prepared_stage(context), plan_for(context)
+    if not plan.activations or not isinstance(section, Calibrated):
         raise ConfigError(
             "quantization.method",
-            "dynamic, whose ranges come from each batch at run time",
-            "static for calibrate",
+            f"{section.method}, which needs no ranges from calibration for this model",
+            "a method that computes layers in INT8 with fixed ranges",
             "Use 'qtool quantize' directly.",
         )
-    prepared = prepared_stage(context)
-    plan = plan_for(context)
 
     def make(folder: Path) -> None:
         sample = sample_rows(context, section.samples, section.minimum_class_share)

@@ -21,11 +21,13 @@ from qtool.commands.prepare import (
     first_rows,
     fp32_stage,
     prepared_stage,
+    require_label,
     versions,
 )
 from qtool.commands.quantize import INT8_MODEL, quantize, read_coverage
-from qtool.data.batch import Batch
+from qtool.data.batch import Batch, labels_of
 from qtool.data.split import SplitName
+from qtool.errors import ModelError
 from qtool.evaluation.coverage import not_fused
 from qtool.evaluation.decisions import decision_change, operating_threshold
 from qtool.evaluation.gates import check_gates
@@ -33,12 +35,13 @@ from qtool.evaluation.metrics import compare
 from qtool.evaluation.parity import unfused_parity
 from qtool.evaluation.results import Evaluation, LatencyResult, NodeCoverage, Parity, Scores
 from qtool.evaluation.speed import measure_latency
+from qtool.graph.model_file import model_files, model_sha256, read_model
 from qtool.graph.plan import Plan
 from qtool.report.html import to_html
 from qtool.report.json import accuracy_json, latency_json
 from qtool.report.junit import to_junit
 from qtool.report.markdown import to_markdown
-from qtool.runs import content, sha256_of, write_text
+from qtool.runs import content, write_text
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session, to_scores
 
@@ -73,7 +76,12 @@ def int8_stage(context: Context) -> Path:
 
 
 def evaluate(context: Context) -> tuple[Path, Evaluation]:
-    """Compares FP32 and INT8: the folder with all reports, and the result."""
+    """Compares FP32 and INT8: the folder with all reports, and the result.
+
+    Raises:
+        ConfigError: the data section names no label.
+    """
+    require_label(context.experiment.data, "evaluate")
     folder = int8_stage(context)
     models = Models(
         original=fp32_stage(context) / MODEL,
@@ -85,8 +93,9 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     )
 
     def make(target: Path) -> None:
-        context.run.discard(BUNDLE, "it is of an earlier evaluation")
+        # First, because it refuses outputs that are no scores: what went well before then stays.
         scores = _scores(context, models, "evaluation")
+        context.run.discard(BUNDLE, "it is of an earlier evaluation")
         evaluation = _evaluation(context, models, scores)
         write_text(target / "evaluation.json", accuracy_json(evaluation))
         write_text(target / "latency.json", latency_json(evaluation))
@@ -99,7 +108,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     key = context.key(
         name=context.experiment.name,
         data_name=_data_name(context),
-        fp32=sha256_of(models.original),
+        fp32=content(models.original.parent),
         int8=content(folder),
         data=data_content(context),
         section=context.experiment.evaluation.model_dump(mode="json"),
@@ -132,8 +141,8 @@ def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
         metrics=compare(scores, section.metrics),
         decisions=decision_change(scores, threshold, rule),
         sizes_bytes={
-            "fp32": models.original.stat().st_size,
-            "int8": models.int8.stat().st_size,
+            "fp32": _size_bytes(models.original),
+            "int8": _size_bytes(models.int8),
         },
         coverage=models.coverage,
         parity=_parity(context, models),
@@ -147,14 +156,14 @@ def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
 
 def _scores(context: Context, models: Models, split: SplitName) -> Scores:
     """Scores of the original FP32 and the INT8 model, streamed over a split."""
-    fp32 = Session(models.original.read_bytes(), "the FP32 model")
-    int8 = Session(models.int8.read_bytes(), "the INT8 model")
+    fp32 = Session(models.original, "the FP32 model")
+    int8 = Session(models.int8, "the INT8 model")
     kind, data = context.experiment.model.output, dataset(context)
     pieces = []
     with context.progress.task(f"score {split} rows", data.fitted.counts.rows[split]) as task:
         for batch in data.batches(split, _batch_rows(context, models.plan)):
             both = (_score(session, batch, kind) for session in (fp32, int8))
-            pieces.append((batch.rows, batch.labels, *both))
+            pieces.append((batch.rows, labels_of(batch), *both))
             task.advance(len(batch))
     rows, labels, fp32_scores, int8_scores = (
         np.concatenate(column) for column in zip(*pieces, strict=True)
@@ -166,12 +175,17 @@ def _score(
     session: Session, batch: Batch, kind: str
 ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     outputs = session.run(batch.inputs)[session.output_names[0]]
-    return to_scores(outputs, kind, session.where).reshape(len(batch))
+    scores = to_scores(outputs, kind, session.where)
+    if len(scores) != len(batch):
+        raise ModelError(
+            session.where, f"{len(scores)} outputs for {len(batch)} rows", "one output per row"
+        )
+    return scores
 
 
 def _batch_rows(context: Context, plan: Plan) -> int:
     """A dynamic model's scores depend on the batch: it is judged at the largest one served."""
-    if plan.method == "dynamic":
+    if plan.has("dynamic"):
         return max(context.experiment.target.batch_sizes)
     return 1024
 
@@ -180,11 +194,11 @@ def _parity(context: Context, models: Models) -> Parity | None:
     """QAT measured its own graph; a dynamic model has no fixed codes; others are measured here."""
     if models.parity.is_file():
         return Parity(**json.loads(models.parity.read_text(encoding="utf-8")))
-    if models.plan.method == "dynamic" or not models.plan.activations:
+    if not models.plan.activations:
         return None
     with context.progress.task("parity") as task:
         batches = (batch.inputs for batch in first_rows(context, PARITY_ROWS))
-        parity = unfused_parity(models.int8.read_bytes(), models.plan, batches)
+        parity = unfused_parity(read_model(models.int8), models.plan, batches)
         task.advance(status=f"{parity.equal_share:.4%} equal codes")
     return parity
 
@@ -194,10 +208,10 @@ def _latency(context: Context, models: Models) -> tuple[LatencyResult, ...]:
     if not section.enabled:
         return ()
     rows = next(dataset(context).batches("evaluation", max(target.batch_sizes)))
-    fp32 = {"prepared": models.prepared.read_bytes(), "original": models.original.read_bytes()}
+    fp32 = {"prepared": models.prepared, "original": models.original}
     return measure_latency(
         fp32,
-        models.int8.read_bytes(),
+        models.int8,
         rows.inputs,
         target.batch_sizes,
         target.threads,
@@ -206,14 +220,18 @@ def _latency(context: Context, models: Models) -> tuple[LatencyResult, ...]:
     )
 
 
+def _size_bytes(model: Path) -> int:
+    return sum(file.stat().st_size for file in model_files(model))
+
+
 def _provenance(context: Context, models: Models) -> dict[str, str]:
     cpu = detect()
     installed = versions("qtool", "onnxruntime", "onnx", "onnx-ir", "numpy")
     return {
         "data": _data_name(context),
         "data sha256": context.data_sha256,
-        "FP32 model sha256": sha256_of(models.original),
-        "INT8 model sha256": sha256_of(models.int8),
+        "FP32 model sha256": model_sha256(models.original),
+        "INT8 model sha256": model_sha256(models.int8),
         "target": models.plan.target,
         "CPU": f"{cpu.name} ({cpu.microarchitecture}; {', '.join(cpu.features)})",
         "versions": ", ".join(f"{name} {version}" for name, version in installed.items()),
@@ -235,7 +253,7 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
             f"Written for {models.plan.target}, measured on {here or 'a CPU without a profile'}: "
             "latency here says nothing about latency there."
         )
-    if models.plan.method == "dynamic":
+    if models.plan.has("dynamic"):
         notes.append(
             "Dynamic ranges come from each batch, so a row's score depends on the rows scored "
             "with it. "

@@ -29,11 +29,18 @@ from qtool.commands.prepare import (
 from qtool.commands.quantize import COVERAGE, INT8_MODEL
 from qtool.config.document import write_document
 from qtool.config.model import OnnxModel
-from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
+from qtool.data.encoding import Encoder
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 from qtool.errors import GateFailedError, ModelError
 from qtool.evaluation.results import Evaluation
 from qtool.graph.encoder_graph import with_encoder
-from qtool.graph.model_file import inputs_of, model_bytes, outputs_of, read_model
+from qtool.graph.model_file import (
+    inputs_of,
+    model_sha256,
+    outputs_of,
+    read_model,
+    write_model,
+)
 from qtool.runs import content, digest, sha256_of, write_bytes, write_text
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session
@@ -67,7 +74,7 @@ def export(context: Context) -> Path:
             combined = with_encoder(model, encoder)
             _check_same_scores(context, model, combined)
             model = combined
-        write_bytes(folder / INT8_MODEL, model_bytes(model))
+        write_model(folder / INT8_MODEL, model)
         files = [data / ENCODER, quantized / PLAN, quantized / COVERAGE]
         if evaluation.method == "static":
             files.append(calibrate(context) / RANGES)
@@ -79,7 +86,7 @@ def export(context: Context) -> Path:
 
     key = context.key(
         int8=content(quantized),
-        fp32=sha256_of(_fp32_file(context)),
+        fp32=model_sha256(_fp32_file(context)),
         evaluation=content(evaluated),
         data=data_content(context),
         config=write_document(context.written),
@@ -92,7 +99,7 @@ def export(context: Context) -> Path:
 def _check_same_scores(context: Context, model: ir.Model, combined: ir.Model) -> None:
     """Raw rows through the encoder's graph must score as encoded rows through the model."""
     inner, outer = (
-        Session(model_bytes(graph), where)
+        Session(graph, where)
         for graph, where in ((model, "the INT8 model"), (combined, "the model with its encoder"))
     )
     different = compared = 0
@@ -140,7 +147,7 @@ def _manifest(context: Context, evaluation: Evaluation, folder: Path) -> Manifes
         name=context.experiment.name,
         inputs={
             "data": context.data_sha256,
-            "fp32_model": sha256_of(_fp32_file(context)),
+            "fp32_model": model_sha256(_fp32_file(context)),
             "config": digest({"yaml": write_document(context.written)}),
         },
         outputs={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
@@ -173,6 +180,10 @@ def _meaning(name: str, encoder: Encoder, *, raw: bool) -> str:
         return f"columns {columns}" if raw else f"columns {columns}, encoded by encoder.json"
     if isinstance(part, CategoricalEncoding):
         return "codes of " + ", ".join(part.columns)
+    if part is not None:
+        return f"lists {', '.join(part.columns)}, encoded by encoder.json"
+    if name in encoder.signature():
+        return "1 for a step, 0 for padding"
     return "raw values of " + name.partition(".")[2]
 
 

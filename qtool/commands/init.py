@@ -7,9 +7,9 @@ import os
 import re
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.types as pat
 
+from qtool.commands.init_inputs import Guess, guess_inputs
 from qtool.data.source import Source, open_source
 from qtool.errors import DataError, UsageError
 from qtool.graph.model_file import TensorInfo, inputs_of, outputs_of, read_model
@@ -37,7 +37,7 @@ def init(model: Path, data: Path, label: str | None, output: Path, *, force: boo
     label = _check_label(label, source) if label else _guess_label(source)
     key = _guess_key(source, label)
     features = [name for name in source.schema.names if name not in (label, key)]
-    inputs = _match_inputs(inputs_of(graph), features, source)
+    inputs = [_line(guess) for guess in guess_inputs(inputs_of(graph), features, source)]
     text = TEMPLATE.format(
         file=output,
         name=_quoted(_experiment_name(output.stem if output.stem != "config" else model.stem)),
@@ -128,46 +128,17 @@ def _guess_key(source: Source, label: str) -> str | None:
     return None
 
 
-def _match_inputs(infos: tuple[TensorInfo, ...], features: list[str], source: Source) -> list[str]:
-    """Returns the YAML lines of ``data.inputs``.
-
-    One input takes all usable columns in the order of the file; a float and an integer input share
-    them by type.
-    """
-    numeric = [name for name in features if _is_number(source.schema.field(name).type)]
-    if len(infos) == 1 and infos[0].dtype == "float32":
-        return [_input(infos[0], numeric, source)]
-    floats = [info for info in infos if info.dtype == "float32"]
-    codes = [info for info in infos if info.dtype == "int64"]
-    if len(infos) == 2 and len(floats) == 1 and len(codes) == 1:
-        integers = [name for name in numeric if pat.is_integer(source.schema.field(name).type)]
-        width = codes[0].shape[1] if len(codes[0].shape) == 2 else None
-        categorical = integers if not isinstance(width, int) else integers[-width:]
-        rest = [name for name in numeric if name not in categorical]
-        return [_input(floats[0], rest, source), _input(codes[0], categorical, source)]
-    described = ", ".join(f"{info.name}: {info.dtype} {info.shape}" for info in infos)
-    raise DataError(
-        f"{source.name}: inputs",
-        f"the model takes {described}",
-        "one float32 input, or one float32 and one int64 input",
-        "Write data.inputs by hand; docs/configuration.md shows how.",
-    )
+def _line(guess: Guess) -> str:
+    """Returns the YAML line of one entry of ``data.inputs``."""
+    options = ", ".join(f"{key}: {_value(value)}" for key, value in guess.options.items())
+    comment = "   # add scale: standard if the model expects it" if guess.scalable else ""
+    return f"    {_quoted(guess.name)}: {{{options}}}{comment}"
 
 
-def _input(info: TensorInfo, columns: list[str], source: Source) -> str:
-    width = info.shape[1] if len(info.shape) == 2 else None
-    if isinstance(width, int) and width != len(columns):
-        raise DataError(
-            f"{source.name}: input '{info.name}'",
-            f"{len(columns)} usable columns ({', '.join(columns)})",
-            f"the {width} columns of the model",
-            "Keep only the model's columns in the file, or write data.inputs by hand.",
-        )
-    listed = ", ".join(_quoted(name) for name in columns)
-    if info.dtype == "int64":
-        return f"    {_quoted(info.name)}: {{kind: categorical, encode: none, columns: [{listed}]}}"
-    name = _quoted(info.name)
-    return f"    {name}: {{columns: [{listed}]}}   # add scale: standard if the model expects it"
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_quoted(name) for name in value)}]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _experiment_name(stem: str) -> str:
@@ -180,10 +151,6 @@ def _quoted(text: str) -> str:
     plain = re.fullmatch(r"(\.\./)*[A-Za-z_][\w./-]*", text) and text.lower() not in YAML_WORDS
     # A JSON string is a double-quoted YAML string.
     return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pat.is_integer(kind) or pat.is_floating(kind) or pat.is_boolean(kind))
 
 
 def _guess_output(info: TensorInfo) -> str:

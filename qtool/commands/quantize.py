@@ -13,19 +13,19 @@ from qtool.commands.calibrate import (
     PLAN,
     RANGES,
     calibrate,
-    plan_for,
     ranges_from_json,
     read_plan,
 )
 from qtool.commands.context import Context
+from qtool.commands.plan import plan_for
 from qtool.commands.prepare import MODEL, prepared_stage, versions
 from qtool.evaluation.coverage import coverage
 from qtool.evaluation.results import NodeCoverage
-from qtool.graph.model_file import model_bytes, read_model
+from qtool.graph.model_file import read_model, write_model
 from qtool.graph.parameters import Parameters, Range, derive
 from qtool.graph.plan import Plan
-from qtool.graph.writer import write
-from qtool.runs import content, write_bytes, write_text
+from qtool.graph.writing.writer import write
+from qtool.runs import content, write_text
 from qtool.runtime.kernels import kernels_of
 
 INT8_MODEL = "model.int8.onnx"
@@ -35,9 +35,10 @@ COVERAGE = "coverage.json"
 def quantize(context: Context) -> Path:
     """Writes the INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
     prepared = prepared_stage(context)
-    static = context.experiment.quantization.method == "static"
-    calibrated = calibrate(context) if static else None
-    plan = plan_for(context) if calibrated is None else read_plan(calibrated)
+    plan = plan_for(context)
+    calibrated = calibrate(context) if plan.activations else None
+    if calibrated is not None:
+        plan = read_plan(calibrated)
 
     def make(folder: Path) -> None:
         model = read_model(prepared / MODEL)
@@ -59,8 +60,8 @@ def quantize(context: Context) -> Path:
 
 def write_artifacts(
     folder: Path, model: ir.Model, plan: Plan, parameters: Parameters, *, qat: bool
-) -> bytes:
-    """Writes INT8 model, plan and coverage into ``folder``; returns the serialized model."""
+) -> ir.Model:
+    """Writes INT8 model, plan and coverage into ``folder``; returns the INT8 model."""
     metadata = {
         "version": __version__,
         "method": plan.method,
@@ -68,13 +69,13 @@ def write_artifacts(
         "target": plan.target,
         "prepared_sha256": plan.model_sha256,
     }
-    data = model_bytes(write(model, plan, parameters, metadata))
-    nodes = coverage(model, plan, kernels_of(data, INT8_MODEL))
-    write_bytes(folder / INT8_MODEL, data)
+    int8 = write(model, plan, parameters, metadata)
+    nodes = coverage(model, plan, kernels_of(int8, INT8_MODEL))
+    write_model(folder / INT8_MODEL, int8)
     write_text(folder / PLAN, plan.to_json())
     lines = ",\n".join(f"  {json.dumps(asdict(node))}" for node in nodes)
     write_text(folder / COVERAGE, f"[\n{lines}\n]\n")
-    return data
+    return int8
 
 
 def read_coverage(folder: Path) -> tuple[NodeCoverage, ...]:

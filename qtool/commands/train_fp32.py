@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from qtool.commands.context import Context
-from qtool.commands.prepare import MODEL, data_content, dataset, describe_inputs, versions
+from qtool.commands.inputs import describe_inputs
+from qtool.commands.prepare import MODEL, data_content, dataset, require_label, versions
 from qtool.config.model import TorchModel
 from qtool.data.memory_map import Rows
-from qtool.graph.model_file import model_bytes
+from qtool.graph.model_file import write_model
 from qtool.runs import sha256_of, write_bytes, write_text
 from qtool.runtime.cpu import detect
 from qtool.torchgraph.export import export_onnx
@@ -58,7 +59,7 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         torch.save(module.state_dict(), weights)
         write_bytes(folder / WEIGHTS, weights.getvalue())
         with context.progress.task("export to ONNX") as task:
-            write_bytes(folder / MODEL, model_bytes(export_onnx(module, example)))
+            write_model(folder / MODEL, export_onnx(module, example))
             task.advance()
         drop_scratch(folder)
 
@@ -81,7 +82,11 @@ def training_rows(context: Context, folder: Path) -> tuple[Rows, Rows]:
     """Returns training and validation rows as memory maps below ``folder``.
 
     Training is judged on the calibration split: the evaluation split stays unseen.
+
+    Raises:
+        ConfigError: the data section names no label.
     """
+    require_label(context.experiment.data, "training")
     data = dataset(context)
     return (
         data.materialize("training", folder / "training", context.progress),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import onnx_ir as ir
 import torch
 
 from qtool.commands.calibrate import RANGES, calibrate, ranges_from_json, read_plan
@@ -28,7 +29,7 @@ from qtool.evaluation.results import Parity
 from qtool.graph.model_file import outputs_of, read_model
 from qtool.graph.parameters import Parameters, constants_of, derive
 from qtool.graph.plan import Plan
-from qtool.graph.writer import codes_name
+from qtool.graph.writing.activations import codes_name
 from qtool.runs import content, write_text
 from qtool.runtime.cpu import detect
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
@@ -111,18 +112,18 @@ def train_qat(context: Context) -> Path:
 
 
 def graph_parity(
-    graph: FakeQuantGraph, int8_model: bytes, plan: Plan, output: str, batches: Iterator[Arrays]
+    graph: FakeQuantGraph, int8: ir.Model, plan: Plan, output: str, batches: Iterator[Arrays]
 ) -> Parity:
     """Returns the parity of the trained torch graph with the INT8 model in ONNX Runtime.
 
     Args:
         graph: what was trained.
-        int8_model: what was written from it.
+        int8: what was written from it.
         plan: of both.
         output: name of the graph output to compare.
         batches: model inputs.
     """
-    session = session_with_codes(int8_model, plan)
+    session = session_with_codes(int8, plan)
     names = list(plan.activations)
 
     def both(batch: Arrays) -> tuple[Arrays, Arrays]:

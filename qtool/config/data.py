@@ -17,10 +17,9 @@ class GeneratorSource(Section):
     seed: int = Field(7, ge=0, lt=2**63)
 
 
-class NumericInput(Section):
-    """Numeric columns that form one float32 tensor of shape (batch, columns)."""
+class Scaled(Section):
+    """Numeric columns and what is done to their values before the model sees them."""
 
-    kind: Literal["numeric"] = "numeric"
     columns: list[str] = Field(min_length=1)
     scale: Literal["standard", "min_max", "none"] = Field(
         "none", description="learned on the training split: (x - mean) / std, or to [0, 1]"
@@ -35,22 +34,90 @@ class NumericInput(Section):
         "error", description="what a null or NaN becomes, before scaling"
     )
 
+    @property
+    def changes_values(self) -> bool:
+        """Whether the model sees other numbers than the columns hold."""
+        return bool(self.scale != "none" or self.log or self.clip or self.missing != "error")
+
     @model_validator(mode="after")
-    def _log_names_columns(self) -> NumericInput:
+    def _log_names_columns(self) -> Scaled:
         unknown = sorted(set(self.log) - set(self.columns))
         if unknown:
             raise ValueError(f"log names {unknown}, which are not in columns")
         return self
 
 
+class NumericInput(Scaled):
+    """Numeric columns that form one float32 tensor of shape (batch, columns)."""
+
+    kind: Literal["numeric"] = "numeric"
+
+
 class CategoricalInput(Section):
-    """Categorical columns that form one int64 tensor of shape (batch, columns)."""
+    """Categorical columns that form one integer tensor of shape (batch, columns)."""
 
     kind: Literal["categorical"]
     columns: list[str] = Field(min_length=1)
     encode: Literal["learn", "none"] = Field(
         "learn",
         description="learn: codes 1.. by value, 0 for missing or unseen; none: already codes",
+    )
+    dtype: Literal["int64", "int32"] = Field("int64", description="what the model's input takes")
+
+
+Dtype = Literal["float32", "int64", "int32", "bool"]
+
+
+class Nested(Scaled):
+    """Columns with more than one value per row, which keep their shape."""
+
+    dtype: Dtype | None = Field(
+        None,
+        description="what the model's input takes; left out: int64 for integers, bool for "
+        "booleans, float32 for other numbers and for all that is scaled",
+    )
+
+    @model_validator(mode="after")
+    def _only_floats_are_scaled(self) -> Nested:
+        if self.changes_values and self.dtype not in (None, "float32"):
+            raise ValueError(
+                f"dtype {self.dtype} cannot be combined with scale, log, clip or missing, "
+                "which make float32"
+            )
+        return self
+
+
+class SequenceInput(Nested):
+    """List columns, padded and cut to one length: a tensor (batch, length) or (batch, length, k).
+
+    One column of lists of numbers gives (batch, length). Several columns are the k numbers of each
+    step, and so are lists of fixed-size lists.
+    """
+
+    kind: Literal["sequence"]
+    length: int | None = Field(
+        None, gt=0, description="steps; left out: those of the longest row of the data"
+    )
+    keep: Literal["first", "last"] = Field(
+        "first", description="which steps of a row that is longer than length"
+    )
+    pad: float = Field(0.0, description="fills what is shorter, at the end; after scaling")
+    stack: bool = Field(
+        False, description="(batch, length, 1) for one column, as the others have (…, k)"
+    )
+    mask: str | None = Field(
+        None, description="model input (batch, length) that gets 1 for a step and 0 for padding"
+    )
+    mask_dtype: Dtype = Field("int64", description="what that input takes")
+
+
+class TensorInput(Nested):
+    """One column whose rows are arrays of one shape: a tensor (batch, ...)."""
+
+    kind: Literal["tensor"]
+    columns: list[str] = Field(min_length=1, max_length=1)
+    shape: list[Annotated[int, Field(gt=0)]] | None = Field(
+        None, description="of one row; needed where the column's lists have no fixed size"
     )
 
 
@@ -61,7 +128,10 @@ def _input_kind(value: object) -> str:
 
 
 Input = Annotated[
-    Annotated[NumericInput, Tag("numeric")] | Annotated[CategoricalInput, Tag("categorical")],
+    Annotated[NumericInput, Tag("numeric")]
+    | Annotated[CategoricalInput, Tag("categorical")]
+    | Annotated[SequenceInput, Tag("sequence")]
+    | Annotated[TensorInput, Tag("tensor")],
     Discriminator(_input_kind),
 ]
 
@@ -103,7 +173,11 @@ class Data(Section):
     source: Source = Field(
         description="Parquet, CSV or NPZ: a file, a glob or a directory; or a generator"
     )
-    label: str = Field(description="column with 0 (negative) and 1 (positive)")
+    label: str | None = Field(
+        None,
+        description="column with 0 (negative) and 1 (positive); calibrate and quantize work "
+        "without it",
+    )
     inputs: dict[str, Input] = Field(
         min_length=1, description="model input name -> the columns that form it"
     )
@@ -117,4 +191,13 @@ class Data(Section):
     def _fractions_leave_training_rows(self) -> Data:
         if self.split.calibration + self.split.evaluation >= 1:
             raise ValueError("split.calibration + split.evaluation must be below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_inputs_of_their_own(self) -> Data:
+        masks = [part.mask for part in self.inputs.values() if isinstance(part, SequenceInput)]
+        names = [*self.inputs, *(mask for mask in masks if mask is not None)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"mask names {twice}, which another input or mask makes already")
         return self

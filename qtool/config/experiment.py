@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from qtool.config.data import Data
 from qtool.config.evaluation import Evaluation
 from qtool.config.model import Model, OnnxModel
-from qtool.config.quantization import DynamicQuantization, Quantization, StaticQuantization
+from qtool.config.quantization import Quantization, StaticQuantization
 from qtool.config.section import Section
 from qtool.config.training import Training, TrainQat
 
@@ -51,10 +51,10 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Experiment:
-        if self.train_qat is not None and isinstance(self.quantization, DynamicQuantization):
+        if self.train_qat is not None and not isinstance(self.quantization, StaticQuantization):
             raise ValueError(
-                "train_qat applies to quantization.method static; found dynamic, whose activation "
-                "ranges are not fixed. Remove train_qat or choose static"
+                "train_qat applies to quantization.method static, whose activation ranges are "
+                f"fixed; found {self.quantization.method}. Remove train_qat or choose static"
             )
         if isinstance(self.model, OnnxModel) and "training" in self.model_fields_set:
             raise ValueError(

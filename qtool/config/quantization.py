@@ -33,32 +33,76 @@ Observer = Annotated[
 ]
 
 
+LayerMethod = Literal["static", "dynamic", "weight_only", "storage", "float"]
+Bits = Literal[8, 4]
+BlockSize = Literal[16, 32, 64, 128, 256]
+
+
 class LayerRule(Section):
     """What to do with the nodes that a glob matches, by node name or operator type."""
 
     match: str = Field(min_length=1, description="glob on the node name or the operator type")
-    precision: Literal["float"]
+    method: LayerMethod = Field(description="how these layers are quantized; float: not at all")
 
 
-class StaticQuantization(Section):
-    """INT8 with ranges fixed by calibration."""
+class WeightOptions(Section):
+    """What every method says about weights and about single layers."""
 
-    method: Literal["static"]
+    per_channel: bool = Field(False, description="one weight scale per output channel")
+    bits: Bits = Field(8, description="bits of weight_only weights")
+    block_size: BlockSize = Field(
+        32, description="weight_only: rows of a weight that share one scale"
+    )
+    layers: list[LayerRule] = Field([], description="rules for single layers; the last match wins")
+
+
+class Calibrated(WeightOptions):
+    """What the methods with ranges from calibration have in common."""
+
     observer: Observer = MseObserver(method="mse")
     samples: int = Field(16_384, gt=0, description="calibration rows")
     minimum_class_share: float = Field(
         0.1, ge=0, le=0.5, description="smallest share of each class among the calibration rows"
     )
-    per_channel: bool = Field(False, description="one weight scale per output channel")
-    layers: list[LayerRule] = Field(default_factory=list)
 
 
-class DynamicQuantization(Section):
+class StaticQuantization(Calibrated):
+    """INT8 with ranges fixed by calibration."""
+
+    method: Literal["static"]
+
+
+class DynamicQuantization(WeightOptions):
     """INT8 with activation ranges taken from each batch at run time; needs no calibration."""
 
     method: Literal["dynamic"]
-    per_channel: bool = Field(False, description="one weight scale per output channel")
-    layers: list[LayerRule] = Field(default_factory=list)
 
 
-Quantization = Annotated[StaticQuantization | DynamicQuantization, Field(discriminator="method")]
+class WeightOnlyQuantization(WeightOptions):
+    """Weights of 8 or 4 bits with one scale per block; activations stay in float."""
+
+    method: Literal["weight_only"]
+
+
+class StorageQuantization(WeightOptions):
+    """Weights stored as INT8 and turned to float when the model is loaded: a quarter of the file,
+    the speed of FP32.
+    """
+
+    method: Literal["storage"]
+
+
+class AutoQuantization(Calibrated):
+    """For each layer the form that is fastest on the target at ``target.batch_sizes``."""
+
+    method: Literal["auto"]
+
+
+Quantization = Annotated[
+    StaticQuantization
+    | DynamicQuantization
+    | WeightOnlyQuantization
+    | StorageQuantization
+    | AutoQuantization,
+    Field(discriminator="method"),
+]

@@ -16,12 +16,12 @@ class Batch:
 
     Attributes:
         rows: row numbers in the source, int64 (rows,).
-        labels: int8 (rows,), 0 or 1.
+        labels: int8 (rows,), 0 or 1; None when the data section names no label.
         inputs: model input name → array whose first axis is the rows.
     """
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int8]
+    labels: NDArray[np.int8] | None
     inputs: dict[str, NDArray[Any]]
 
     def __len__(self) -> int:
@@ -30,7 +30,14 @@ class Batch:
     def take(self, index: slice | NDArray[Any]) -> Batch:
         """Returns the rows that ``index`` (a slice, positions or a mask) selects."""
         inputs = {name: values[index] for name, values in self.inputs.items()}
-        return Batch(self.rows[index], self.labels[index], inputs)
+        labels = None if self.labels is None else self.labels[index]
+        return Batch(self.rows[index], labels, inputs)
+
+
+def labels_of(batch: Batch) -> NDArray[np.int8]:
+    """Returns the labels of a batch whose data section names a label."""
+    assert batch.labels is not None
+    return batch.labels
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -39,7 +46,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     return Batch(
         np.concatenate([batch.rows for batch in batches]),
-        np.concatenate([batch.labels for batch in batches]),
+        None if batches[0].labels is None else np.concatenate([labels_of(b) for b in batches]),
         {
             name: np.concatenate([batch.inputs[name] for batch in batches])
             for name in batches[0].inputs

@@ -13,7 +13,16 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.types as pat
 
-from qtool.config.data import CategoricalInput, Data, HashSplit, NumericInput, TimeSplit
+from qtool.config.data import (
+    CategoricalInput,
+    Data,
+    HashSplit,
+    NumericInput,
+    SequenceInput,
+    TensorInput,
+    TimeSplit,
+)
+from qtool.data.list_types import dtype_of, list_shape, step_width, tensor_shape
 from qtool.data.source import Source
 from qtool.errors import DataError
 
@@ -22,11 +31,16 @@ SCAN_ROWS = 8192
 
 def needed_columns(data: Data) -> tuple[str, ...]:
     """Returns the columns to read: label, inputs and the split's column, each once."""
-    columns = [data.label, *(name for part in data.inputs.values() for name in part.columns)]
+    inputs = [name for part in data.inputs.values() for name in part.columns]
+    label = [] if data.label is None else [data.label]
+    return tuple(dict.fromkeys([*label, *inputs, *row_columns(data)]))
+
+
+def row_columns(data: Data) -> tuple[str, ...]:
+    """Returns the columns that tell a row's split and label; none of its inputs."""
     split_column = data.split.key if isinstance(data.split, HashSplit) else data.split.column
-    if split_column is not None:
-        columns.append(split_column)
-    return tuple(dict.fromkeys(columns))
+    columns = (data.label, split_column)
+    return tuple(dict.fromkeys(column for column in columns if column is not None))
 
 
 def check_columns(source: Source, data: Data) -> None:
@@ -38,7 +52,7 @@ def check_columns(source: Source, data: Data) -> None:
     """
     _check_present(source, needed_columns(data))
     for name, part in data.inputs.items():
-        if data.label in part.columns:
+        if data.label is not None and data.label in part.columns:
             raise DataError(
                 source.name,
                 f"the label {data.label!r} is a column of input {name!r} too",
@@ -48,9 +62,15 @@ def check_columns(source: Source, data: Data) -> None:
         for column in part.columns:
             if isinstance(part, NumericInput):
                 _check_numeric(source, column)
-            else:
+            elif isinstance(part, CategoricalInput):
                 _check_categorical(source, column, part)
-    if not is_number(source.schema.field(data.label).type):
+            else:
+                _check_nested(source, column, part)
+        if isinstance(part, SequenceInput) and part.pad % 1 and _makes_integers(source, part):
+            raise DataError(
+                f"data.inputs.{name}.pad", f"{part.pad}", "an integer, as the columns hold"
+            )
+    if data.label is not None and not is_number(source.schema.field(data.label).type):
         _refuse_type(source, data.label, "numbers or booleans, as the label")
     _check_split(source, data.split)
 
@@ -82,6 +102,11 @@ def is_number(kind: pa.DataType) -> bool:
         or pat.is_decimal(kind)
         or pat.is_null(kind)
     )
+
+
+def is_integer(kind: pa.DataType) -> bool:
+    """Returns whether values of this type are integers; booleans are not."""
+    return bool(pat.is_integer(kind))
 
 
 def category_kind(kind: pa.DataType) -> Literal["int", "str"] | None:
@@ -150,6 +175,34 @@ def _check_categorical(source: Source, column: str, part: CategoricalInput) -> N
         _refuse_type(source, column, "integers or text, as an input of kind categorical")
     if kind == "str" and part.encode == "none":
         _refuse_type(source, column, "integer codes, since encode is none")
+
+
+def _check_nested(source: Source, column: str, part: SequenceInput | TensorInput) -> None:
+    """Checks that a column has lists of the right depth, and numbers that become ``dtype``."""
+    kind = source.schema.field(column).type
+    if isinstance(part, SequenceInput):
+        if step_width(kind) is None:
+            _refuse_type(source, column, "lists of numbers, or of fixed-size lists of numbers")
+    elif tensor_shape(part, kind) is None:
+        given = "no data.inputs shape" if part.shape is None else f"shape {part.shape}"
+        _refuse_type(
+            source,
+            column,
+            f"lists of a fixed size or of the shape that the config names, which names {given}",
+        )
+    element = list_shape(kind)[1]
+    dtype = dtype_of(part, source.schema)
+    takes = {"float32": is_number, "bool": pat.is_boolean}.get(dtype, _is_whole)
+    if not takes(element):
+        _refuse_type(source, column, f"lists of numbers that become {dtype}")
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(pat.is_integer(kind) or pat.is_boolean(kind))
+
+
+def _makes_integers(source: Source, part: SequenceInput) -> bool:
+    return dtype_of(part, source.schema) != "float32"
 
 
 def _check_split(source: Source, split: HashSplit | TimeSplit) -> None:

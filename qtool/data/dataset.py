@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qtool.config.data import Data
 from qtool.data.batch import Batch, rechunk
 from qtool.data.blocks import Block, read_blocks
-from qtool.data.columns import needed_columns
+from qtool.data.columns import needed_columns, row_columns
 from qtool.data.fitting import Fitted
+from qtool.data.list_types import block_rows
 from qtool.data.memory_map import Rows, write_rows
+from qtool.data.signature import Arrays
 from qtool.data.source import Source
 from qtool.data.split import SPLITS, SplitName, assign
 from qtool.data.values import labels
 from qtool.progress import Progress
+
+Encode = Callable[[Block], Arrays]
+Rows64 = NDArray[np.int64] | None
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,34 @@ class Dataset:
     section: Data
     fitted: Fitted
 
-    def batches(self, split: SplitName, batch_rows: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self,
+        split: SplitName,
+        batch_rows: int | None = None,
+        only: NDArray[np.int64] | None = None,
+    ) -> Iterator[Batch]:
         """Yields the encoded rows of a split in source order.
 
         Args:
             split: which split.
             batch_rows: rows per batch, the last may be shorter; ``data.batch_rows`` when None.
+            only: row numbers, sorted, int64 (n,), to yield of these rows only the split's; all of
+                its rows when None.
 
         Raises:
             DataError: the source has changed so that a value cannot be used.
         """
-        return self._stream(split, batch_rows, self.fitted.encoder.encode)
+        return self._stream(split, batch_rows, self.fitted.encoder.encode, only)
+
+    def pieces(self, split: SplitName, encode: Encode) -> Iterator[Batch]:
+        """Yields what ``encode`` makes of the rows of a split, in pieces as they are read."""
+        return self._pieces(split, needed_columns(self.section), encode)
+
+    def row_numbers(self, split: SplitName) -> Iterator[Batch]:
+        """Yields row numbers and labels of a split in source order; no inputs are read."""
+        # A source cannot be read without any column.
+        columns = row_columns(self.section) or needed_columns(self.section)[:1]
+        return self._pieces(split, columns, lambda block: {})
 
     def raw_batches(self, split: SplitName, batch_rows: int | None = None) -> Iterator[Batch]:
         """Yields the same rows with the inputs of a graph that has the encoder inside.
@@ -62,20 +84,27 @@ class Dataset:
         )
 
     def _stream(
-        self,
-        split: SplitName,
-        batch_rows: int | None,
-        encode: Callable[[Block], dict[str, NDArray[Any]]],
+        self, split: SplitName, batch_rows: int | None, encode: Encode, only: Rows64 = None
     ) -> Iterator[Batch]:
-        return rechunk(self._pieces(split, encode), batch_rows or self.section.batch_rows)
+        pieces = self._pieces(split, needed_columns(self.section), encode, only)
+        return rechunk(pieces, batch_rows or self.section.batch_rows)
 
     def _pieces(
-        self, split: SplitName, encode: Callable[[Block], dict[str, NDArray[Any]]]
+        self, split: SplitName, columns: Sequence[str], encode: Encode, only: Rows64 = None
     ) -> Iterator[Batch]:
-        wanted = SPLITS.index(split)
-        for block in read_blocks(
-            self.source, needed_columns(self.section), self.section.batch_rows
-        ):
-            chosen = block.where(assign(block, self.fitted.split) == wanted)
+        wanted, label = SPLITS.index(split), self.section.label
+        size = block_rows(self.section, self.section.batch_rows)
+        for block in read_blocks(self.source, columns, size):
+            mask = assign(block, self.fitted.split) == wanted
+            if only is not None:
+                mask &= np.isin(block.rows, _between(only, block.rows))
+            chosen = block.where(mask)
             if len(chosen.rows):
-                yield Batch(chosen.rows, labels(chosen, self.section.label), encode(chosen))
+                found = None if label is None else labels(chosen, label)
+                yield Batch(chosen.rows, found, encode(chosen))
+
+
+def _between(numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns those of the sorted numbers that lie between the first and the last row."""
+    first, after = np.searchsorted(numbers, [rows[0], rows[-1] + 1])
+    return numbers[first:after]

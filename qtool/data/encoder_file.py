@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 
-from qtool.data.encoding import CategoricalEncoding, Encoder, Encoding, NumericEncoding, Vocabulary
+from qtool.config.data import Dtype
+from qtool.data.encoding import Encoder, Encoding
+from qtool.data.nested import Channels, SequenceEncoding, TensorEncoding
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding, Vocabulary
 from qtool.data.values import Float32
 from qtool.errors import StaleArtifactError
 
 FORMAT = "qtool-encoder"
 VERSION = 1
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+CODES: tuple[Literal["int64", "int32"], ...] = ("int64", "int32")
+SEQUENCE = ("width", "length", "keep", "pad", "stack", "mask", "mask_dtype")
+
+Option = TypeVar("Option", bound=str)
 
 
 def encoder_to_json(encoder: Encoder) -> str:
@@ -50,10 +58,25 @@ def encoder_from_json(text: str, where: str) -> Encoder:
 
 
 def _plain(part: Encoding) -> dict[str, Any]:
+    if isinstance(part, NumericEncoding):
+        return {"kind": "numeric", **_plain_numeric(part)}
     if isinstance(part, CategoricalEncoding):
-        return {"kind": "categorical", "columns": part.columns, "vocabularies": part.vocabularies}
+        plain = {"kind": "categorical", "columns": part.columns, "vocabularies": part.vocabularies}
+        return plain if part.dtype == "int64" else {**plain, "dtype": part.dtype}
+    scaling = part.channels.scaling
+    channels = {
+        "columns": part.columns,
+        "dtype": part.channels.dtype,
+        "scaling": None if scaling is None else _plain_numeric(scaling),
+    }
+    if isinstance(part, TensorEncoding):
+        return {"kind": "tensor", **channels, "shape": part.shape}
+    options = {name: getattr(part, name) for name in SEQUENCE}
+    return {"kind": "sequence", **channels, **options}
+
+
+def _plain_numeric(part: NumericEncoding) -> dict[str, Any]:
     return {
-        "kind": "numeric",
         "columns": part.columns,
         "widths": part.widths,
         "fill": None if part.fill is None else part.fill.tolist(),
@@ -68,14 +91,63 @@ def _part(raw: dict[str, Any]) -> Encoding:
     columns = _tuple_of(str, raw["columns"])
     if raw["kind"] == "numeric":
         return _numeric(columns, raw)
-    if raw["kind"] != "categorical":
+    if raw["kind"] == "categorical":
+        return _categorical(columns, raw)
+    if raw["kind"] == "sequence":
+        return _sequence(columns, raw)
+    if raw["kind"] != "tensor":
         raise ValueError(f"kind {raw['kind']!r}")
+    shape = _tuple_of(int, raw["shape"])
+    if len(columns) != 1 or min(shape, default=1) < 1:
+        raise ValueError(f"shape {shape} of columns {columns}")
+    return TensorEncoding(columns, _channels(columns, (shape[-1:] or (1,))[0], raw), shape)
+
+
+def _categorical(columns: tuple[str, ...], raw: dict[str, Any]) -> CategoricalEncoding:
+    dtype = _one_of(CODES, raw.get("dtype", "int64"))
     if raw["vocabularies"] is None:
-        return CategoricalEncoding(columns, None)
+        return CategoricalEncoding(columns, None, dtype)
     vocabularies = tuple(_vocabulary(values) for values in raw["vocabularies"])
     if len(vocabularies) != len(columns):
         raise ValueError(f"{len(vocabularies)} vocabularies for {len(columns)} columns")
-    return CategoricalEncoding(columns, vocabularies)
+    return CategoricalEncoding(columns, vocabularies, dtype)
+
+
+def _sequence(columns: tuple[str, ...], raw: dict[str, Any]) -> SequenceEncoding:
+    (length, width), pad = _tuple_of(int, [raw["length"], raw["width"]]), float(raw["pad"])
+    (stack,) = _tuple_of(bool, [raw["stack"]])
+    mask = raw["mask"] if raw["mask"] is None else _tuple_of(str, [raw["mask"]])[0]
+    if min(length, width) < 1 or (width > 1 and not stack) or not np.isfinite(pad):
+        raise ValueError(f"length {length}, {width} numbers per step, pad {pad}")
+    return SequenceEncoding(
+        columns=columns,
+        channels=_channels(columns, width, raw),
+        width=width,
+        length=length,
+        keep=_one_of(("first", "last"), raw["keep"]),
+        pad=pad,
+        stack=stack,
+        mask=mask,
+        mask_dtype=_one_of(DTYPES, raw["mask_dtype"]),
+    )
+
+
+def _channels(columns: tuple[str, ...], width: int, raw: dict[str, Any]) -> Channels:
+    dtype, scaling = _one_of(DTYPES, raw["dtype"]), raw["scaling"]
+    if (scaling is None) == (dtype == "float32"):
+        raise ValueError(f"scaling of {dtype}")
+    if scaling is None:
+        return Channels(dtype, None)
+    numeric = _numeric(columns, scaling)
+    if len(numeric.offset) != width:
+        raise ValueError(f"scaling of {len(numeric.offset)} numbers, not {width}")
+    return Channels(dtype, numeric)
+
+
+def _one_of(options: tuple[Option, ...], value: Any) -> Option:
+    if value not in options:
+        raise ValueError(f"{value!r}, not one of {options}")
+    return cast(Option, value)
 
 
 def _numeric(columns: tuple[str, ...], raw: dict[str, Any]) -> NumericEncoding:

@@ -1,129 +1,20 @@
 """The encoder: raw columns to the tensors of a model, in exactly the arithmetic an ONNX graph uses.
 
-Numeric input, float32 throughout, k values per row:
-
-    x = where(isnan(x), fill, x)                        missing values
-    x = where(log, sign(x) * log(|x| + 1), x)           heavy tails
-    y = clip((x - offset) * multiplier, -c, c)          scale
-
-Categorical input: the 1-based position of the value in the column's sorted vocabulary, 0 for a
-value that is missing or unseen.
-
 The numbers are learned on the training split (``fitting.py``) and saved beside the model or inside
-its graph.
+its graph. Each kind of input has its encoding: ``tabular.py`` (numeric, categorical), ``nested.py``
+(sequence, tensor).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from qtool.data.blocks import Block
-from qtool.data.statistics import signed_log
-from qtool.data.values import MISSING_INT, Float32, bad_value, categories, number_matrix
+from qtool.data.nested import SequenceEncoding, TensorEncoding
+from qtool.data.signature import Arrays, Tensor
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 
-Arrays = dict[str, NDArray[Any]]
-Vocabulary = tuple[int, ...] | tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class NumericEncoding:
-    """How numeric columns become one float32 tensor (rows, k).
-
-    Attributes:
-        columns: source columns, in order.
-        widths: numbers per row of each column; k is their sum.
-        fill: float32 (k,), replaces a missing value; None when a missing value is an error.
-        log: bool (k,).
-        offset: float32 (k,), subtracted.
-        multiplier: float32 (k,).
-        clip: limit of the absolute result.
-    """
-
-    columns: tuple[str, ...]
-    widths: tuple[int, ...]
-    fill: Float32 | None
-    log: NDArray[np.bool_]
-    offset: Float32
-    multiplier: Float32
-    clip: float | None
-
-    def raw(self, block: Block) -> Float32:
-        """Returns the columns side by side: float32 (rows, k), NaN where missing.
-
-        Raises:
-            DataError: an infinite value, or a missing one although there is no ``fill``.
-        """
-        return number_matrix(block, self.columns, allow_missing=self.fill is not None)
-
-    def apply(self, x: Float32) -> Float32:
-        """Returns the tensor for raw values ``x``; both float32 (rows, k)."""
-        if self.fill is not None:
-            x = np.where(np.isnan(x), self.fill, x)
-        x = (signed_log(x, self.log) - self.offset) * self.multiplier
-        return x if self.clip is None else np.clip(x, np.float32(-self.clip), np.float32(self.clip))
-
-
-@dataclass(frozen=True)
-class CategoricalEncoding:
-    """How categorical columns become one int64 tensor (rows, columns).
-
-    ``vocabularies`` has the sorted values of each column; None when the columns hold codes already.
-    """
-
-    columns: tuple[str, ...]
-    vocabularies: tuple[Vocabulary, ...] | None
-
-    def apply(self, block: Block) -> NDArray[np.int64]:
-        """Returns the codes, int64 (rows, columns).
-
-        Raises:
-            DataError: a missing value in a column that holds codes already.
-        """
-        if self.vocabularies is None:
-            codes = [_given_codes(block, column) for column in self.columns]
-        else:
-            codes = [
-                _look_up(categories(block, column), vocabulary)
-                for column, vocabulary in zip(self.columns, self.vocabularies, strict=True)
-            ]
-        return np.stack(codes, axis=1)
-
-    def raw(self, block: Block, name: str) -> Arrays:
-        """Returns what a graph with this encoding inside takes; see ``Encoder.raw_inputs``."""
-        if self.vocabularies is None:
-            return {name: self.apply(block)}
-        return {f"{name}.{column}": _raw_categories(block, column) for column in self.columns}
-
-
-def _given_codes(block: Block, column: str) -> NDArray[np.int64]:
-    values = categories(block, column)
-    if values.null_count:
-        index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-        raise bad_value(block, column, index, "a code in every row, since encode is none")
-    codes: NDArray[np.int64] = values.to_numpy()
-    return codes
-
-
-def _look_up(values: pa.Array, vocabulary: Vocabulary) -> NDArray[np.int64]:
-    positions = pc.index_in(values, value_set=pa.array(vocabulary, values.type))
-    codes: NDArray[np.int32] = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False)
-    return codes.astype(np.int64) + 1
-
-
-def _raw_categories(block: Block, column: str) -> NDArray[Any]:
-    values = categories(block, column)
-    missing = "" if values.type == pa.string() else MISSING_INT
-    array: NDArray[Any] = pc.fill_null(values, missing).to_numpy(zero_copy_only=False)
-    return array
-
-
-Encoding = NumericEncoding | CategoricalEncoding
+Encoding = NumericEncoding | CategoricalEncoding | SequenceEncoding | TensorEncoding
 
 
 @dataclass(frozen=True)
@@ -133,17 +24,15 @@ class Encoder:
     inputs: dict[str, Encoding]
 
     def encode(self, block: Block) -> Arrays:
-        """Returns the model's inputs: float32 (rows, k) or int64 (rows, columns) per name.
+        """Returns the model's inputs, of the dtypes and shapes of ``signature``.
 
         Raises:
             DataError: a value that the encoding cannot take.
         """
-        return {
-            name: part.apply(part.raw(block))
-            if isinstance(part, NumericEncoding)
-            else part.apply(block)
-            for name, part in self.inputs.items()
-        }
+        arrays: Arrays = {}
+        for name, part in self.inputs.items():
+            arrays |= part.encode(name, block)
+        return arrays
 
     def raw_inputs(self, block: Block) -> Arrays:
         """Returns the inputs of a graph that has this encoder inside.
@@ -151,16 +40,20 @@ class Encoder:
         Numeric inputs keep their name: float32 (rows, k), NaN where missing. A categorical input
         becomes one array (rows,) per column, named ``input.column``: int64 with -2**63 where
         missing, or objects (str) with "" where missing. Columns that hold codes already stay one
-        int64 tensor (rows, columns).
+        tensor (rows, columns). Sequences and tensors are encoded outside of the graph, so that they
+        are the same here as from ``encode``.
 
         Raises:
             DataError: a value that the encoding cannot take.
         """
         arrays: Arrays = {}
         for name, part in self.inputs.items():
-            arrays |= (
-                {name: part.raw(block)}
-                if isinstance(part, NumericEncoding)
-                else part.raw(block, name)
-            )
+            arrays |= part.raw_inputs(name, block)
         return arrays
+
+    def signature(self) -> dict[str, Tensor]:
+        """Returns dtype and shape of a row of every array that ``encode`` makes, masks too."""
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.inputs.items():
+            tensors |= part.signature(name)
+        return tensors

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtool.config.data import Data
-from qtool.data.blocks import read_blocks
+from qtool.data.blocks import Block, read_blocks
 from qtool.data.columns import check_columns, needed_columns
 from qtool.data.encoding import Encoder
 from qtool.data.learning import learner
+from qtool.data.list_types import block_rows
 from qtool.data.loading import load_encoder
 from qtool.data.source import Source
 from qtool.data.split import SPLITS, TRAINING, ResolvedSplit, SplitName, assign, resolve_split
@@ -29,7 +30,7 @@ FIT_BLOCK_ROWS = 8192
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Rows and rows with label 1 of each split."""
+    """Rows and rows with label 1 of each split; ``positives`` is empty without labels."""
 
     rows: dict[SplitName, int]
     positives: dict[SplitName, int]
@@ -58,26 +59,30 @@ def fit(source: Source, data: Data, progress: Progress) -> Fitted:
     learners = {name: learner(part, source) for name, part in data.inputs.items()}
     tally = np.zeros((len(SPLITS), 2), np.int64)
     with progress.task("Reading the data") as task:
-        for block in read_blocks(source, needed_columns(data), FIT_BLOCK_ROWS):
+        size = block_rows(data, FIT_BLOCK_ROWS)
+        for block in read_blocks(source, needed_columns(data), size):
             codes = assign(block, split)
-            tally += _count(codes, labels(block, data.label))
+            tally += _count(codes, block, data.label)
             for learning in learners.values():
                 learning.observe(block, codes == TRAINING)
             task.advance(len(block.rows), f"{tally.sum():,} rows")
-    counts = _checked_counts(source, tally)
+    counts = _checked_counts(source, tally, data.label)
     if loaded is not None:
         return Fitted(loaded, split, counts)
     encoder = Encoder({name: learning.finish() for name, learning in learners.items()})
     return Fitted(encoder, split, counts)
 
 
-def _count(codes: NDArray[np.int8], label: NDArray[np.int8]) -> NDArray[np.int64]:
-    return np.bincount(codes * 2 + label, minlength=2 * len(SPLITS)).reshape(len(SPLITS), 2)
+def _count(codes: NDArray[np.int8], block: Block, label: str | None) -> NDArray[np.int64]:
+    """Returns rows per split and label, (splits, 2); without a label all in the first column."""
+    positive = np.zeros_like(codes) if label is None else labels(block, label)
+    return np.bincount(codes * 2 + positive, minlength=2 * len(SPLITS)).reshape(len(SPLITS), 2)
 
 
-def _checked_counts(source: Source, tally: NDArray[np.int64]) -> SplitCounts:
+def _checked_counts(source: Source, tally: NDArray[np.int64], label: str | None) -> SplitCounts:
     for name, (negatives, positives) in zip(SPLITS, tally.tolist(), strict=True):
-        if negatives == 0 or positives == 0:
+        one_class = label is not None and (negatives == 0 or positives == 0)
+        if one_class or negatives + positives == 0:
             found = (
                 "no rows"
                 if negatives == positives
@@ -86,10 +91,10 @@ def _checked_counts(source: Source, tally: NDArray[np.int64]) -> SplitCounts:
             raise DataError(
                 f"{source.name}, {name} split",
                 found,
-                "rows of both classes",
+                "rows" if label is None else "rows of both classes",
                 "Use more data, or change data.split.",
             )
+    positives = {} if label is None else dict(zip(SPLITS, tally[:, 1].tolist(), strict=True))
     return SplitCounts(
-        rows=dict(zip(SPLITS, tally.sum(axis=1).tolist(), strict=True)),
-        positives=dict(zip(SPLITS, tally[:, 1].tolist(), strict=True)),
+        rows=dict(zip(SPLITS, tally.sum(axis=1).tolist(), strict=True)), positives=positives
     )

@@ -8,20 +8,16 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from qtool.config.data import CategoricalInput, NumericInput
+from qtool.config.data import CategoricalInput, Input, NumericInput, SequenceInput
 from qtool.data.blocks import Block
 from qtool.data.columns import width
-from qtool.data.encoding import CategoricalEncoding, Encoding, NumericEncoding, Vocabulary
+from qtool.data.encoding import Encoding
+from qtool.data.nested_learning import SequenceLearner, TensorLearner
+from qtool.data.scaling import log_flags, no_value, nothing, scaled
 from qtool.data.source import Source
-from qtool.data.statistics import (
-    Float64,
-    NumericStatistics,
-    merge,
-    observe,
-    signed_log,
-    with_filled,
-)
-from qtool.data.values import Float32, categories, number_matrix
+from qtool.data.statistics import merge, observe
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding, Vocabulary
+from qtool.data.values import categories, number_matrix
 from qtool.errors import DataError
 
 MAX_VOCABULARY = 1_000_000
@@ -37,20 +33,15 @@ class Learner(Protocol):
         """Returns the encoding."""
 
 
-def learner(part: NumericInput | CategoricalInput, source: Source) -> Learner:
+def learner(part: Input, source: Source) -> Learner:
     """Returns a learner for one input of ``source``."""
     if isinstance(part, NumericInput):
         return NumericLearner(part, source)
-    return CategoricalLearner(part, source)
-
-
-def _no_value(source: Source, column: str) -> DataError:
-    return DataError(
-        f"{source.name}, column {column!r}",
-        "no value on the training split",
-        "at least one",
-        "Remove the column from the inputs.",
-    )
+    if isinstance(part, CategoricalInput):
+        return CategoricalLearner(part, source)
+    if isinstance(part, SequenceInput):
+        return SequenceLearner(part, source)
+    return TensorLearner(part, source)
 
 
 class NumericLearner:
@@ -59,9 +50,8 @@ class NumericLearner:
     def __init__(self, part: NumericInput, source: Source) -> None:
         self.part, self.source = part, source
         self.widths = tuple(width(source.schema, column) for column in part.columns)
-        self.log = np.repeat([column in part.log for column in part.columns], self.widths)
-        empty = np.empty((0, len(self.log)), np.float32)
-        self.statistics = observe(empty, self.log)
+        self.log = log_flags(part, self.widths)
+        self.statistics = nothing(self.log)
 
     def observe(self, block: Block, training: NDArray[np.bool_]) -> None:
         """Reads all rows, and merges the statistics of the training rows."""
@@ -75,51 +65,7 @@ class NumericLearner:
         Raises:
             DataError: a column has no value on the training split.
         """
-        for column, count in zip(
-            np.repeat(self.part.columns, self.widths), self.statistics.count, strict=True
-        ):
-            if count == 0:
-                raise _no_value(self.source, str(column))
-        fill = self._fill()
-        statistics = self.statistics
-        if fill is not None:
-            statistics = with_filled(statistics, signed_log(fill[None, :], self.log)[0])
-        offset, multiplier = _scaling(self.part.scale, statistics)
-        return NumericEncoding(
-            columns=tuple(self.part.columns),
-            widths=self.widths,
-            fill=fill,
-            log=self.log,
-            offset=offset,
-            multiplier=multiplier,
-            clip=self.part.clip,
-        )
-
-    def _fill(self) -> Float32 | None:
-        if self.part.missing == "error":
-            return None
-        if self.part.missing == "zero":
-            return np.zeros(len(self.log), np.float32)
-        return self.statistics.raw_mean.astype(np.float32)
-
-
-def _scaling(scale: str, statistics: NumericStatistics) -> tuple[Float32, Float32]:
-    """Returns offset and multiplier; a constant column gets multiplier 1.
-
-    Source: StandardScaler (population variance) and MinMaxScaler of scikit-learn 1.4.
-    """
-    spread: Float64
-    if scale == "none":
-        offset, spread = np.zeros_like(statistics.mean), np.ones_like(statistics.mean)
-    elif scale == "standard":
-        offset, spread = statistics.mean, np.sqrt(statistics.squares / statistics.count)
-    else:
-        offset, spread = statistics.low, statistics.high - statistics.low
-    # Constant by its bounds: the rounding of the mean may leave a tiny variance. A spread below
-    # float32's normal numbers has no finite reciprocal there.
-    constant = (statistics.low == statistics.high) | (spread < np.finfo(np.float32).tiny * 4)
-    multiplier = 1 / np.where(constant, 1.0, spread)
-    return offset.astype(np.float32), multiplier.astype(np.float32)
+        return scaled(self.part, self.widths, self.statistics, self.source.name)
 
 
 class CategoricalLearner:
@@ -155,10 +101,11 @@ class CategoricalLearner:
         columns = tuple(self.part.columns)
         for column, known in zip(columns, self.values, strict=True):
             if not known:
-                raise _no_value(self.source, column)
+                raise no_value(self.source.name, column)
         if self.part.encode == "none":
-            return CategoricalEncoding(columns, None)
-        return CategoricalEncoding(columns, tuple(_sorted(known) for known in self.values))
+            return CategoricalEncoding(columns, None, self.part.dtype)
+        vocabularies = tuple(_sorted(known) for known in self.values)
+        return CategoricalEncoding(columns, vocabularies, self.part.dtype)
 
 
 def _sorted(values: set[int | str]) -> Vocabulary:

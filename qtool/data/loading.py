@@ -7,12 +7,31 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from qtool.config.data import CategoricalInput, Data, NumericInput
+from qtool.config.data import (
+    CategoricalInput,
+    Data,
+    Input,
+    Nested,
+    NumericInput,
+    Scaled,
+    SequenceInput,
+    TensorInput,
+)
 from qtool.data.columns import category_kind, width
 from qtool.data.encoder_file import encoder_from_json
-from qtool.data.encoding import CategoricalEncoding, Encoder, Encoding, NumericEncoding
+from qtool.data.encoding import Encoder, Encoding
 from qtool.data.files import reading
+from qtool.data.list_types import dtype_of, is_stacked, step_width, tensor_shape
+from qtool.data.nested import Channels, SequenceEncoding, TensorEncoding
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 from qtool.errors import DataError, StaleArtifactError
+
+KINDS: dict[type[Encoding], str] = {
+    NumericEncoding: "numeric",
+    CategoricalEncoding: "categorical",
+    SequenceEncoding: "sequence",
+    TensorEncoding: "tensor",
+}
 
 
 def load_encoder(path: Path, data: Data, schema: pa.Schema) -> Encoder:
@@ -53,25 +72,26 @@ def check_encoder(encoder: Encoder, data: Data, schema: pa.Schema, where: str) -
         )
 
 
-def _differences(
-    part: Encoding, section: NumericInput | CategoricalInput, schema: pa.Schema
-) -> list[str]:
-    kind = "numeric" if isinstance(part, NumericEncoding) else "categorical"
-    if kind != section.kind:
-        return [f"{kind}, not {section.kind}"]
+def _differences(part: Encoding, section: Input, schema: pa.Schema) -> list[str]:
+    if KINDS[type(part)] != section.kind:
+        return [f"{KINDS[type(part)]}, not {section.kind}"]
     if list(part.columns) != section.columns:
         return [f"columns {list(part.columns)}, not {section.columns}"]
     if isinstance(part, NumericEncoding) and isinstance(section, NumericInput):
-        return _numeric_differences(part, section, schema)
+        widths = tuple(width(schema, column) for column in section.columns)
+        return _numeric_differences(part, section, widths)
     if isinstance(part, CategoricalEncoding) and isinstance(section, CategoricalInput):
         return _categorical_differences(part, section, schema)
-    return []
+    if isinstance(part, SequenceEncoding) and isinstance(section, SequenceInput):
+        return _sequence_differences(part, section, schema)
+    assert isinstance(part, TensorEncoding)
+    assert isinstance(section, TensorInput)
+    return _tensor_differences(part, section, schema)
 
 
 def _numeric_differences(
-    part: NumericEncoding, section: NumericInput, schema: pa.Schema
+    part: NumericEncoding, section: Scaled, widths: tuple[int, ...]
 ) -> list[str]:
-    widths = tuple(width(schema, column) for column in section.columns)
     if widths != part.widths:
         return [f"numbers per column {part.widths}, not {widths}"]
     log = np.repeat([column in section.log for column in section.columns], widths)
@@ -83,11 +103,46 @@ def _numeric_differences(
     return [text for text, same in checks.items() if not same]
 
 
+def _channel_differences(
+    part: Channels, section: Nested, widths: tuple[int, ...], schema: pa.Schema
+) -> list[str]:
+    dtype = dtype_of(section, schema)
+    if dtype != part.dtype:
+        return [f"dtype {part.dtype}, not {dtype}"]
+    return [] if part.scaling is None else _numeric_differences(part.scaling, section, widths)
+
+
+def _sequence_differences(
+    part: SequenceEncoding, section: SequenceInput, schema: pa.Schema
+) -> list[str]:
+    widths = tuple(step_width(schema.field(column).type) or 1 for column in section.columns)
+    checks = {
+        f"length {part.length}, not {section.length}": section.length in (None, part.length),
+        f"keep {part.keep}, not {section.keep}": part.keep == section.keep,
+        f"pad {part.pad}, not {section.pad}": part.pad == section.pad,
+        f"mask {part.mask}, not {section.mask}": part.mask == section.mask,
+        f"mask_dtype {part.mask_dtype}": part.mask_dtype == section.mask_dtype,
+        f"numbers per step {part.width}, not {sum(widths)}": part.width == sum(widths),
+        "an axis for the columns": part.stack == is_stacked(section, schema),
+    }
+    differences = [text for text, same in checks.items() if not same]
+    return differences or _channel_differences(part.channels, section, widths, schema)
+
+
+def _tensor_differences(part: TensorEncoding, section: TensorInput, schema: pa.Schema) -> list[str]:
+    shape = tensor_shape(section, schema.field(section.columns[0]).type)
+    if shape != part.shape:
+        return [f"shape {part.shape}, not {shape}"]
+    return _channel_differences(part.channels, section, shape[-1:] or (1,), schema)
+
+
 def _categorical_differences(
     part: CategoricalEncoding, section: CategoricalInput, schema: pa.Schema
 ) -> list[str]:
     if (part.vocabularies is None) != (section.encode == "none"):
         return [f"encode: {section.encode}"]
+    if part.dtype != section.dtype:
+        return [f"dtype {part.dtype}, not {section.dtype}"]
     # Text looked up among integers would be unseen in every row, without a word.
     return [
         f"column {column} was {'text' if isinstance(words[0], str) else 'integers'}"

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from qtool.data.batch import Batch
+from qtool.data.batch import Batch, labels_of
 from qtool.errors import DataError, OutputError
 from qtool.progress import Progress
 
@@ -33,7 +33,7 @@ def write_rows(
     process when the disk is full, where a write raises an error.
 
     Args:
-        batches: the rows.
+        batches: the rows, with labels.
         rows: how many there are, for the files' headers.
         directory: made when it does not exist.
         description: of the progress task.
@@ -78,7 +78,7 @@ def write_rows(
 def _arrays(batch: Batch) -> dict[str, NDArray[Any]]:
     # Numbered, because an input name may hold characters that a file name may not.
     inputs = {f"input_{i}.npy": values for i, values in enumerate(batch.inputs.values())}
-    return {"labels.npy": batch.labels} | inputs
+    return {"labels.npy": labels_of(batch)} | inputs
 
 
 def _write_header(file: BinaryIO, values: NDArray[Any], rows: int) -> None:

@@ -1,4 +1,4 @@
-"""NPZ archives as a source: an array (rows,) is a column, (rows, k) one of fixed-size lists.
+"""NPZ archives as a source: an array (rows,) is a column, (rows, k, ...) one of fixed-size lists.
 
 NumPy's archive has no streaming form, so its arrays are held in memory; large data belongs in
 Parquet.
@@ -76,11 +76,13 @@ def _read(file: Path) -> pa.Table:
 
 
 def _column(file: Path, key: str, array: np.ndarray) -> pa.Array:
-    if array.ndim not in (1, 2) or array.dtype.kind not in "biufU":
+    if array.ndim == 0 or 0 in array.shape[1:] or array.dtype.kind not in "biufU":
         raise DataError(
             str(file),
             f"array {key!r} of shape {array.shape} and type {array.dtype}",
-            "numbers, booleans or text of shape (rows,) or (rows, k)",
+            "numbers, booleans or text of shape (rows, ...)",
         )
-    flat = pa.array(np.ascontiguousarray(array).reshape(-1))
-    return flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+    column = pa.array(np.ascontiguousarray(array).reshape(-1))
+    for size in reversed(array.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +23,9 @@ def bad_value(block: Block, column: str, index: int, expected: str, action: str 
     """Returns the error for the value at position ``index`` of the block."""
     value = block.columns.column(column)[index].as_py()
     missing = value is None or value == "" or value != value  # noqa: PLR0124 (NaN)
-    found = "a missing value" if missing else repr(value)
+    # A list may be long.
+    text = reprlib.repr(value) if isinstance(value, list) else repr(value)
+    found = "a missing value" if missing else text
     where = f"{block.source}, column {column!r}, row {block.rows[index]} (the first row is 0)"
     return DataError(where, found, expected, action)
 
@@ -36,25 +40,27 @@ def numbers(block: Block, column: str) -> Float32:
     if pat.is_fixed_size_list(array.type):
         size = array.type.list_size
         flat = array.values.slice(array.offset * size, len(array) * size)
-        values = _float32(flat).reshape(len(array), size)
+        values = to_float32(flat).reshape(len(array), size)
         if array.null_count:
-            values = np.where(_mask(array.is_null())[:, None], np.float32(np.nan), values)
+            values = np.where(mask_of(array.is_null())[:, None], np.float32(np.nan), values)
     else:
-        values = _float32(array).reshape(-1, 1)
+        values = to_float32(array).reshape(-1, 1)
     infinite = np.isinf(values).any(axis=1)
     if infinite.any():
         raise bad_value(block, column, int(infinite.argmax()), "a finite number within float32")
     return values
 
 
-def _float32(array: pa.Array) -> Float32:
+def to_float32(array: pa.Array) -> Float32:
+    """Returns the numbers of an Arrow array as float32, NaN where missing."""
     # safe=False rounds integers beyond 2**24, as every float32 model input does.
     floats = pc.cast(array, pa.float32(), safe=False)
     values: Float32 = pc.fill_null(floats, np.nan).to_numpy(zero_copy_only=False)
     return values
 
 
-def _mask(array: pa.Array) -> NDArray[np.bool_]:
+def mask_of(array: pa.Array) -> NDArray[np.bool_]:
+    """Returns an Arrow array of booleans without nulls as bool."""
     mask: NDArray[np.bool_] = array.to_numpy(zero_copy_only=False)
     return mask
 
@@ -111,7 +117,7 @@ def categories(block: Block, column: str) -> pa.Array:
     if pat.is_floating(array.type):
         return _integers_in_floats(block, column, array)
     if pat.is_uint64(array.type):
-        large = _mask(pc.fill_null(pc.greater(array, pa.scalar(2**63 - 1, pa.uint64())), False))
+        large = mask_of(pc.fill_null(pc.greater(array, pa.scalar(2**63 - 1, pa.uint64())), False))
         if large.any():
             raise bad_value(block, column, int(large.argmax()), "categories within int64")
     integers = pc.cast(array, pa.int64())

@@ -16,10 +16,10 @@ from qtool.config.evaluation import Threshold, ThresholdValue
 from qtool.errors import DataError
 from qtool.evaluation.metrics import check_labels, check_scores, equal_mass_edges
 from qtool.evaluation.results import DecisionChange, Scores
+from qtool.numerics.psi import psi as psi_of_counts
 
 CONFIDENCE = 0.95
 PSI_BINS = 10
-PSI_COUNT_FLOOR = 0.5  # rows; an empty bin would make the logarithm infinite
 
 
 def operating_threshold(
@@ -113,19 +113,11 @@ def share_upper(hits: int, rows: int) -> float:
 def psi(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Returns the population stability index of ``other`` against ``reference``.
 
-    It is the sum over bins of (q - p) * ln(q / p), p and q being the shares of reference and other.
-    The bins are the deciles of the reference with equal edges merged (``equal_mass_edges``); a
-    count below 0.5 rows is taken as 0.5 rows.
-
-    Source: Siddiqi 2006, "Credit Risk Scorecards", the system stability report.
+    The bins are the deciles of the reference with equal edges merged (``equal_mass_edges``).
     """
     edges = equal_mass_edges(reference, PSI_BINS)
     p, q = (
-        np.maximum(
-            np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1),
-            PSI_COUNT_FLOOR,
-        )
-        / values.size
+        np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1)
         for values in (reference, other)
     )
-    return float(np.sum((q - p) * np.log(q / p)))
+    return psi_of_counts(p, q)

@@ -2,7 +2,7 @@
 
 Codes are compared at every quantized activation, the model's output as real numbers. The runtime's
 codes are read by making them outputs of the INT8 graph, which its kernels produce all the same. A
-layer that the writer made a QGemm itself (``graph.writer``) is an integer kernel on both sides.
+layer that the writer made a QGemm itself (``graph.writing``) is an integer kernel on both sides.
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from numpy.typing import NDArray
 
 from qtool.evaluation.results import Parity
 from qtool.graph.copy_outputs import with_outputs
-from qtool.graph.model_file import model_bytes, model_from_bytes
 from qtool.graph.plan import Plan
-from qtool.graph.writer import codes_name
+from qtool.graph.writing.activations import codes_name
 from qtool.runtime.sessions import Session
 
 Arrays = Mapping[str, NDArray[Any]]
 UNFUSED = "Q/DQ graph in float32, nothing fused"
 
 
-def session_with_codes(int8_model: bytes, plan: Plan, *, optimize: bool = True) -> Session:
+def session_with_codes(int8: ir.Model, plan: Plan, *, optimize: bool = True) -> Session:
     """Returns a session that also outputs the codes of every planned activation."""
     names = [codes_name(name) for name in plan.activations]
-    model: ir.Model = with_outputs(model_from_bytes(int8_model), names)
-    return Session(model_bytes(model), "the INT8 model", optimize=optimize)
+    return Session(with_outputs(int8, names), "the INT8 model", optimize=optimize)
 
 
-def unfused_parity(int8_model: bytes, plan: Plan, batches: Iterable[Arrays]) -> Parity:
+def unfused_parity(int8: ir.Model, plan: Plan, batches: Iterable[Arrays]) -> Parity:
     """Returns the parity of the Q/DQ graph, computed in float32, with the integer kernels."""
-    runtime = session_with_codes(int8_model, plan)
-    simulation = session_with_codes(int8_model, plan, optimize=False)
+    runtime = session_with_codes(int8, plan)
+    simulation = session_with_codes(int8, plan, optimize=False)
     # Other outputs may be labels or text; the first is the one that becomes scores.
     names = [*(codes_name(name) for name in plan.activations), runtime.output_names[0]]
     pairs = ((simulation.run(batch, names), runtime.run(batch, names)) for batch in batches)

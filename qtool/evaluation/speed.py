@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ Inputs = Mapping[str, NDArray[Any]]
 
 
 def measure_latency(
-    fp32: Mapping[str, bytes],
-    int8: bytes,
+    fp32: Mapping[str, Path],
+    int8: Path,
     rows: Inputs,
     batch_sizes: Sequence[int],
     threads: int,
@@ -29,9 +30,9 @@ def measure_latency(
     """Returns one result per batch size.
 
     Args:
-        fp32: candidates for the baseline by name; the one with the lowest median is used, per batch
-            size.
-        int8: the INT8 model.
+        fp32: files of the candidates for the baseline by name; the one with the lowest median is
+            used, per batch size.
+        int8: file of the INT8 model.
         rows: real inputs, repeated where a batch needs more of them.
         batch_sizes: rows per call.
         threads: intra-op threads of each session; with one, the process is bound to one core.

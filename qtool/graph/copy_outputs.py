@@ -6,12 +6,10 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from qtool.graph.model_file import model_bytes, model_from_bytes
-
 
 def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
     """Returns a copy of ``model`` that also outputs the inner values ``names``."""
-    copy = model_from_bytes(model_bytes(model))
+    copy = model.clone()
     present = {str(value.name) for value in (*copy.graph.inputs, *copy.graph.outputs)}
     for node in copy.graph:
         for value in node.outputs:

@@ -16,8 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding, Vocabulary
-from qtool.graph.model_file import model_bytes, model_from_bytes
+from qtool.data.encoding import Encoder
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding, Vocabulary
 
 ML_DOMAIN = "ai.onnx.ml"
 ML_OPSET = 2
@@ -26,12 +26,12 @@ ML_OPSET = 2
 
 def with_encoder(model: ir.Model, encoder: Encoder) -> ir.Model:
     """Returns a copy of ``model`` that takes ``Encoder.raw_inputs`` instead of encoded tensors."""
-    copy = model_from_bytes(model_bytes(model))
+    copy = model.clone()
     front = _Front(copy)
     for name, part in encoder.inputs.items():
         if isinstance(part, NumericEncoding):
             front.numeric(name, part)
-        elif part.vocabularies is not None:
+        elif isinstance(part, CategoricalEncoding) and part.vocabularies is not None:
             front.categorical(name, part, part.vocabularies)
     copy.graph.sort()
     return copy

@@ -1,4 +1,7 @@
-"""Reading and writing ONNX files: checked on the way in, deterministic on the way out."""
+"""Reading and writing ONNX files: checked on the way in, deterministic on the way out.
+
+The weights of a large model lie in a second file beside it (``graph.weights_file``).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,21 @@ from numpy.typing import NDArray
 from onnx.checker import ValidationError
 
 from qtool.errors import ModelError
+from qtool.graph.weights_file import (
+    SINGLE_FILE_BYTES,
+    WEIGHTS_SUFFIX,
+    in_memory,
+    laid_out,
+    large_weights,
+    referring_to,
+    weights_bytes,
+)
+from qtool.runs import digest, sha256_of, write_bytes, write_pieces
 
 OPSETS = range(13, 24)
-"""Supported ai.onnx opsets; 13 is the first with per-axis QuantizeLinear."""
+"""The ai.onnx opsets that everything works on; 13 is the first with per-axis QuantizeLinear."""
+READABLE_OPSETS = range(11, OPSETS.stop)
+"""The opsets of files; ``graph.prepare.opset`` converts the ones before ``OPSETS``."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +42,12 @@ class TensorInfo:
     shape: tuple[int | str | None, ...]
 
 
-def read_model(path: Path) -> ir.Model:
+def read_model(path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> ir.Model:
     """Returns the checked model in ``path``.
+
+    Args:
+        path: the file; external data is confined to its directory.
+        single_file_bytes: external weights beyond this stay memory maps.
 
     Raises:
         ModelError: the file is missing, truncated, not ONNX, invalid or of an unsupported opset.
@@ -41,7 +60,11 @@ def read_model(path: Path) -> ir.Model:
         path.open("rb").close()  # the checker calls a file without permission invalid
         # Given the path, the checker also confines external data to the model's directory.
         onnx.checker.check_model(str(path))
-        proto = onnx.load(str(path))
+        model = ir.load(path)
+        if weights_bytes(model) <= single_file_bytes:
+            model = in_memory(model)
+        for tensor in large_weights(model).values():
+            tensor.numpy()  # maps the file, and finds that it is too short
     except PermissionError as error:
         raise ModelError(
             str(path), f"cannot be read ({error.strerror})", "a readable file"
@@ -54,12 +77,63 @@ def read_model(path: Path) -> ir.Model:
             "a complete .onnx file",
             "Export or copy the model again.",
         ) from error
-    return _check(ir.from_proto(proto), str(path))
+    return _check(model, str(path))
+
+
+def write_model(path: Path, model: ir.Model, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
+    """Writes the model; equal models give equal bytes.
+
+    Args:
+        path: the file; the weights of a large model go to ``<name>.data`` beside it.
+        model: what is written.
+        single_file_bytes: weights beyond this make a model large.
+
+    Raises:
+        OutputError: the operating system refuses to write.
+    """
+    if weights_bytes(model) <= single_file_bytes:
+        write_bytes(path, model_bytes(model))
+        return
+    weights = path.with_name(path.name + WEIGHTS_SUFFIX)
+    large = large_weights(model)
+    write_pieces(weights, laid_out(large))
+    write_bytes(path, _serialized(referring_to(weights.name, model, large)))
+
+
+def model_files(path: Path) -> tuple[Path, ...]:
+    """Returns ``path``, which ``read_model`` accepts, and the files beside it with its weights."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    locations = {
+        entry.value
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return (path, *(path.parent / location for location in sorted(locations)))
+
+
+def model_sha256(path: Path) -> str:
+    """Returns the sha256 of the file, or of the digests of its files where there are several."""
+    digests = [sha256_of(file) for file in model_files(path)]
+    return digests[0] if len(digests) == 1 else digest({"files": digests})
 
 
 def model_bytes(model: ir.Model) -> bytes:
-    """Returns the serialized model; equal models give equal bytes."""
-    return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    """Returns the serialized model with all weights; equal models give equal bytes."""
+    return _serialized(in_memory(model))
+
+
+def detached(model: ir.Model) -> tuple[bytes, dict[str, NDArray[np.generic]]]:
+    """Returns the serialized graph without its large weights, and these by name.
+
+    The graph refers to them as external data; the runtime is given them from memory.
+    """
+    large = large_weights(model)
+    arrays = {name: tensor.numpy() for name, tensor in large.items()}
+    # The dtypes that a package added to NumPy (2: bfloat16, 4 bits) are none that a runtime takes.
+    arrays = {name: array for name, array in arrays.items() if array.dtype.isbuiltin != 2}
+    referring = referring_to("memory", model, {name: large[name] for name in arrays})
+    return _serialized(referring), arrays
 
 
 def model_from_bytes(data: bytes) -> ir.Model:
@@ -86,6 +160,10 @@ def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
     return np.asarray(value.const_value.numpy())
 
 
+def _serialized(model: ir.Model) -> bytes:
+    return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+
+
 def _info(value: ir.Value) -> TensorInfo:
     shape = () if value.shape is None else value.shape
     dims = tuple(dim if isinstance(dim, int) else dim.value for dim in shape)
@@ -95,11 +173,11 @@ def _info(value: ir.Value) -> TensorInfo:
 
 def _check(model: ir.Model, where: str) -> ir.Model:
     opset = model.opset_imports.get("", 0)
-    if opset not in OPSETS:
+    if opset not in READABLE_OPSETS:
         raise ModelError(
             where,
             f"ai.onnx opset {opset}",
-            f"{OPSETS.start} to {OPSETS.stop - 1}",
+            f"{READABLE_OPSETS.start} to {READABLE_OPSETS.stop - 1}",
             "Convert it with onnx.version_converter or export it again.",
         )
     if not model.graph.outputs:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qtool.errors import ModelError
 from qtool.graph.model_file import constant
 from qtool.graph.plan import Plan
-from qtool.graph.planner import absorbed_tables, column_count
+from qtool.graph.tables import absorbed_tables, column_count
 from qtool.graph.targets import TARGETS
 from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
 from qtool.numerics.columns import Columns, widen_columns
@@ -63,8 +63,9 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
     """
     constants = constants_of(model)
     tables = _tables_by_columns(model, plan)
-    activations = {}
-    for name, spec in plan.activations.items():
+    own: dict[str, QuantParams] = {}
+    for name in plan.calibrated:
+        spec = plan.activations[name]
         low, high = ranges[name].low.copy(), ranges[name].high.copy()
         if spec.axis == 1:
             for columns, table in tables.get(name, []):
@@ -73,9 +74,10 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
                 high[columns] = np.maximum(constants[table].max(axis=0), 0)
             known = Range(low, high, ranges[name].mean_square)
             low, high = widen_columns(columns_of(plan, name, known, constants))
-            activations[name] = choose_qparams(low, high, spec)
+            own[name] = choose_qparams(low, high, spec)
         else:
-            activations[name] = choose_qparams(low.reshape(()), high.reshape(()), spec)
+            own[name] = choose_qparams(low.reshape(()), high.reshape(()), spec)
+    activations = {name: own[owner_of(plan, name)] for name in plan.activations}
     weights = {
         name: weight_qparams(fold(constants[name], weight.folds, activations), weight.spec)
         for name, weight in plan.weights.items()
@@ -85,6 +87,13 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
         input_scale = 1.0 if folded else float(activations[activation].scale)
         weights[weight] = _fitting_bias(weights[weight], constants[bias], input_scale, weight)
     return Parameters(constants, activations, weights)
+
+
+def owner_of(plan: Plan, name: str) -> str:
+    """Returns the activation whose scale and zero point ``name`` has: itself where it shares none."""
+    while name in plan.shares:
+        name = plan.shares[name]
+    return name
 
 
 def _fitting_bias(params: QuantParams, bias: Array, input_scale: float, name: str) -> QuantParams:

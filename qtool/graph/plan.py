@@ -3,36 +3,42 @@
 It names, on the prepared graph:
 
 * every node, with its treatment and the reason;
-* every quantized activation with its ``QuantSpec``. Its meaning is simple: wherever the tensor is
-  used, its quantized and dequantized value is used. A spec with ``axis=1`` (see
-  ``numerics.affine``) has one scale per column; the graph's tabular inputs get it, because an
-  amount beside a flag must not destroy the flag;
+* every quantized activation with its ``QuantSpec``. A node of treatment ``static`` reads the
+  quantized value of its planned inputs. Any other node reads the float value, if there is one:
+  where the producer is itself static and no matrix product (``leaves_codes``), only codes exist,
+  and everyone reads those. A spec with ``axis=1`` (see ``numerics.affine``) has one scale per
+  column; the graph's tabular inputs get it, because an amount beside a flag must not destroy the
+  flag;
+* which activations share the numbers of another (``shares``): a pooling, a concatenation or a
+  transposition works on codes only when its ends have one scale;
 * every quantized weight. ``folds`` names the column-wise activation whose scales the rows of the
   weight absorb: what is quantized is ``diag(scale) @ weight``, shape (columns, outputs).
 
-Rules (static method):
+Treatments:
 
-1. A Gemm with a constant weight and a float32 input of rank 2 is static: uint8 (on Arm int8)
-   activation, int8 weight, int32 bias with scale s_x * s_w. Its output stays float unless it feeds
-   another static Gemm (through Relu, which the runtime folds into the requantization).
-2. Only inputs of static Gemms are quantized. Islands between them (softmax, GELU, normalisations)
-   stay float.
-3. A table read by one Gather whose values reach static Gemms only, through one Concat of columns,
-   is stored as codes of that Gemm's column-wise input; any other embedding table is stored as
-   int8 with one scale per column and dequantized after the Gather (treatment ``storage``).
+* ``static``: an integer kernel (or a node on codes between such kernels) with ranges fixed by
+  calibration;
+* ``dynamic``: an integer kernel that takes the activation's range from each batch;
+* ``weight_only``: weights of 8 or 4 bits with one scale per block, activations in float;
+* ``storage``: the file holds int8, the runtime computes in float;
+* ``float``: nothing is quantized;
+* ``unchanged``: the node works on integers or only moves values; there is nothing to quantize.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from qtool.errors import StaleArtifactError
 from qtool.numerics.affine import QuantSpec
 
-Treatment = Literal["static", "dynamic", "storage", "float", "unchanged"]
-"""``unchanged``: the node works on integers or only moves values; there is nothing to quantize."""
+Treatment = Literal["static", "dynamic", "weight_only", "storage", "float", "unchanged"]
+Method = Literal["static", "dynamic", "weight_only", "storage", "auto"]
+
+PRODUCTS = frozenset({"Gemm", "MatMul"})
+"""Their integer kernels can leave float32."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,11 @@ class NodePlan:
     op_type: str
     treatment: Treatment
     reason: str
+
+    @property
+    def leaves_codes(self) -> bool:
+        """Whether a planned output of this node exists as codes only."""
+        return self.treatment == "static" and self.op_type not in PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -58,22 +69,33 @@ class Plan:
     """A quantization of one prepared graph.
 
     Attributes:
-        method: ``static`` or ``dynamic``.
+        method: what the configuration asked for.
         target: name of the target profile.
         model_sha256: digest of the prepared model that the names refer to.
         nodes: every node in graph order.
         activations: tensor name → spec.
         weights: initializer name → how it is quantized.
         biases: bias initializer → (activation, weight) whose scales multiply to its int32 scale.
+        shares: activation → the activation whose scale and zero point it has.
     """
 
-    method: Literal["static", "dynamic"]
+    method: Method
     target: str
     model_sha256: str
     nodes: tuple[NodePlan, ...]
     activations: dict[str, QuantSpec]
     weights: dict[str, WeightPlan]
     biases: dict[str, tuple[str, str]]
+    shares: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The activations that need a range of their own."""
+        return tuple(name for name in self.activations if name not in self.shares)
+
+    def has(self, treatment: Treatment) -> bool:
+        """Whether any node is treated so."""
+        return any(node.treatment == treatment for node in self.nodes)
 
     def to_json(self) -> str:
         """Returns the plan as text that can be read and edited: one line per node and tensor."""
@@ -83,7 +105,7 @@ class Plan:
         ]
         nodes = ",\n".join(f"    {json.dumps(asdict(node))}" for node in self.nodes)
         lines.append(f'  "nodes": [\n{nodes}\n  ]')
-        for key in ("activations", "weights", "biases"):
+        for key in ("activations", "weights", "biases", "shares"):
             rows = ",\n".join(
                 f"    {json.dumps(name)}: {json.dumps(_plain(value))}"
                 for name, value in getattr(self, key).items()
@@ -111,6 +133,7 @@ class Plan:
                     for name, weight in raw["weights"].items()
                 },
                 biases={name: (pair[0], pair[1]) for name, pair in raw["biases"].items()},
+                shares={name: str(other) for name, other in raw["shares"].items()},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StaleArtifactError(
@@ -122,4 +145,4 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, tuple) else asdict(value)
+    return value if isinstance(value, str | tuple) else asdict(value)

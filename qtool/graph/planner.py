@@ -1,237 +1,279 @@
-"""Makes the plan for a prepared graph: the rules of ``graph.plan`` applied to every node."""
+"""Makes the plan for a prepared graph: who gets which method, and what follows from that."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 
-import numpy as np
 import onnx_ir as ir
 
-from qtool.config.quantization import DynamicQuantization, LayerRule, StaticQuantization
+from qtool.config.quantization import (
+    AutoQuantization,
+    LayerRule,
+    Quantization,
+    StaticQuantization,
+)
 from qtool.errors import ConfigError
-from qtool.graph.model_file import constant
-from qtool.graph.plan import NodePlan, Plan, WeightPlan
-from qtool.graph.prepare.gemm import is_dense
+from qtool.graph.code_regions import MOVES, Codes, find_codes
+from qtool.graph.costs import Workload, fastest_methods
+from qtool.graph.layers import METHODS, Layer, layer_of, why_not
+from qtool.graph.plan import NodePlan, Plan, Treatment, WeightPlan
+from qtool.graph.tables import absorbed_tables, is_column_wise, tabular_values
 from qtool.graph.targets import Target
 from qtool.numerics.affine import QuantSpec
 
-MIXES_COLUMNS = frozenset({"Gemm", "MatMul", "Conv", "LSTM", "GRU", "RNN", "Einsum", "Attention"})
-"""After one of these the columns of a table have lost their separate units."""
-
-MOVES = frozenset(
-    {
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
-
-STORAGE = QuantSpec("int8", symmetric=True, axis=1)
+Chosen = Mapping[ir.Node, tuple[Treatment, str]]
+"""Layer → method and reason."""
 
 
 def make_plan(
     model: ir.Model,
     model_sha256: str,
-    section: StaticQuantization | DynamicQuantization,
+    section: Quantization,
     target: Target,
+    workload: Workload | None = None,
 ) -> Plan:
     """Returns the plan for the prepared ``model``.
 
+    Args:
+        model: the prepared graph.
+        model_sha256: its digest.
+        section: method, options and layer rules.
+        target: the CPU to write for.
+        workload: what the model will be asked; only ``auto`` needs it.
+
     Raises:
-        ConfigError: a layer rule matches no node.
+        ConfigError: a layer rule matches no node, or asks for what its layer cannot be.
     """
-    ruled_out = _apply_rules(model, section.layers)
-    treated = {str(node.name): _treat(node, section, ruled_out) for node in model.graph}
-    dense = [node for node in model.graph if treated[str(node.name)].treatment == section.method]
-    tables = [node for node in model.graph if treated[str(node.name)].treatment == "storage"]
-
-    activations: dict[str, QuantSpec] = {}
-    if section.method == "static":
-        columns = tabular_values(model)
-        for name, value in {_name(node.inputs[0]): node.inputs[0] for node in dense}.items():
-            column_wise = name in columns and _only_feeds(value, dense)
-            activations[name] = target.activation(columns=column_wise)
-
-    weights, biases = {}, {}
-    for node in dense:
-        activation, weight, bias = (_name(value) for value in node.inputs)
-        folds = activation if _is_column_wise(activations, activation) else None
-        axis = 1 if section.per_channel else None
-        weights[weight] = WeightPlan(target.weight(axis=axis), folds)
-        biases[bias] = (activation, weight)
-    for node in tables:
-        if _absorbing_input(node, activations) is None:
-            weights[_name(node.inputs[0])] = WeightPlan(STORAGE)
-    return Plan(
+    layers = {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
+    ruled = _apply_rules(model, layers, section.layers)
+    chosen = _choose(layers, ruled, section, target, workload)
+    static = {node: layers[node] for node, (method, _) in chosen.items() if method == "static"}
+    if static and not isinstance(section, StaticQuantization | AutoQuantization):
+        raise ConfigError(
+            "quantization.layers",
+            f"a layer is to be static under the method {section.method}",
+            "method static or auto, which calibrate",
+            "Set quantization.method to static and give the other layers rules.",
+        )
+    kept_float = {str(node.name) for node, (_, rule) in ruled.items() if rule.method == "float"}
+    codes = find_codes(model, static, kept_float)
+    activations = _activations(model, static, codes, target)
+    weights, biases = _weights(chosen, layers, activations, section, target)
+    plan = Plan(
         method=section.method,
         target=target.name,
         model_sha256=model_sha256,
-        nodes=tuple(_on_codes(n, treated[str(n.name)], activations, dense) for n in model.graph),
+        nodes=tuple(_node_plan(node, chosen, codes, layers) for node in model.graph),
         activations=activations,
         weights=weights,
-        biases=biases if section.method == "static" else {},
+        biases=biases,
+        shares=codes.shares,
     )
+    return _with_absorbed_tables(model, plan)
 
 
-def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[str, str]]:
-    """Returns, per column-wise activation, part of its Concat → table stored in its codes."""
-    stored = {node.name for node in plan.nodes if node.treatment == "storage"}
-    found: dict[str, dict[str, str]] = {}
-    for node in model.graph:
-        name = _absorbing_input(node, plan.activations) if node.name in stored else None
-        if name is not None:
-            found.setdefault(name, {})[_name(node.outputs[0])] = _name(node.inputs[0])
+def _choose(
+    layers: Mapping[ir.Node, Layer],
+    ruled: Mapping[ir.Node, tuple[str, LayerRule]],
+    section: Quantization,
+    target: Target,
+    workload: Workload | None,
+) -> dict[ir.Node, tuple[Treatment, str]]:
+    chosen: dict[ir.Node, tuple[Treatment, str]] = {}
+    fastest = {}
+    if isinstance(section, AutoQuantization):
+        if workload is None:
+            raise ValueError("auto needs a workload")
+        fastest = fastest_methods(layers, target, workload)
+    for node, layer in layers.items():
+        if node in ruled:
+            pattern, rule = ruled[node]
+            chosen[node] = (rule.method, f"rule '{pattern}'")
+        elif node in fastest:
+            chosen[node] = fastest[node]
+        else:
+            chosen[node] = _by_method(layer, section.method)
+    return chosen
+
+
+def _by_method(layer: Layer, method: str) -> tuple[Treatment, str]:
+    """What a method for the whole model means for one layer."""
+    if layer.kind == "table":
+        return "storage", METHODS["table"]["storage"]
+    if layer.kind == "product":
+        return "float", "a product of two activations: auto or a rule makes it static"
+    reason = why_not(layer, method)  # type: ignore[arg-type]
+    if reason is not None:
+        return "float", f"{reason}; auto or a rule can choose another method"
+    return method, METHODS[layer.kind][method]  # type: ignore[return-value,index]
+
+
+def _activations(
+    model: ir.Model, static: Mapping[ir.Node, Layer], codes: Codes, target: Target
+) -> dict[str, QuantSpec]:
+    columns = tabular_values(model)
+    values = {str(v.name): v for v in (*model.graph.inputs, *_outputs(model))}
+    dense = {node for node, layer in static.items() if layer.kind == "dense"}
+    found = {}
+    for name in codes.values:
+        if name in codes.weight_like:
+            found[name] = target.weight(axis=None)
+        else:
+            column_wise = name in columns and _only_feeds(values[name], dense)
+            found[name] = target.activation(columns=column_wise)
     return found
 
 
-def tabular_values(model: ir.Model) -> set[str]:
-    """Names of the float32 values of shape (rows, columns) that no layer has mixed yet."""
-    mixed: set[ir.Value] = set()
-    tabular: set[str] = set()
-    for value in model.graph.inputs:
-        if _is_table(value):
-            tabular.add(_name(value))
-    for node in model.graph:
-        if node.op_type in MIXES_COLUMNS or any(value in mixed for value in node.inputs):
-            mixed.update(node.outputs)
+def _outputs(model: ir.Model) -> list[ir.Value]:
+    return [value for node in model.graph for value in node.outputs]
+
+
+def _weights(
+    chosen: Chosen,
+    layers: Mapping[ir.Node, Layer],
+    activations: dict[str, QuantSpec],
+    section: Quantization,
+    target: Target,
+) -> tuple[dict[str, WeightPlan], dict[str, tuple[str, str]]]:
+    weights: dict[str, WeightPlan] = {}
+    biases: dict[str, tuple[str, str]] = {}
+    for node, (method, _) in chosen.items():
+        layer = layers[node]
+        if method == "float":
             continue
-        tabular.update(_name(value) for value in node.outputs if _is_table(value))
-    return tabular
+        for index in layer.weights:
+            spec = _weight_spec(layer, method, section, target)
+            folds = None
+            if method == "static" and is_column_wise(activations, _name(node.inputs[0])):
+                folds = _name(node.inputs[0])
+            weights[_name(node.inputs[index])] = WeightPlan(spec, folds)
+        # A MatMul's bias stays in float: its kernel adds it after the scales.
+        if method == "static" and layer.bias is not None and node.op_type != "MatMul":
+            biases[_name(layer.bias)] = (_name(node.inputs[0]), _name(layer.weight()))
+    return weights, biases
 
 
-def _absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | None:
-    """Returns the column-wise activation that the table read by the Gather ``node`` is a part of.
-
-    Its Gather feeds one Concat along axis 1 and nothing else, row by row, and the table has no
-    other reader.
-    """
-    table, output = node.inputs[0], node.outputs[0]
-    uses = list(output.uses())
-    if table is None or len(table.uses()) != 1 or len(uses) != 1 or output.is_graph_output():
-        return None
-    concat = uses[0].node
-    if concat.op_type != "Concat" or concat.attributes.get_int("axis", 0) not in (1, -1):
-        return None
-    if not all(part is not None and _is_table(part) for part in concat.inputs):
-        return None
-    name = _name(concat.outputs[0])
-    return name if _is_column_wise(activations, name) else None
+def _weight_spec(
+    layer: Layer, method: Treatment, section: Quantization, target: Target
+) -> QuantSpec:
+    outputs = {"dense": 1, "conv": 0, "table": 1, "lstm": 1, "gru": 1, "product": 0}[layer.kind]
+    if method == "weight_only":
+        return QuantSpec("int8", symmetric=True, bits=section.bits, block=section.block_size)
+    if method == "storage":
+        return QuantSpec("int8", symmetric=True, axis=outputs)
+    if layer.kind == "lstm":
+        return target.weight(axis=0)  # one scale per direction
+    if layer.kind == "conv":
+        return target.weight(axis=0)  # measured: costs nothing, and channels differ widely
+    return target.weight(axis=outputs if section.per_channel else None)
 
 
-def column_count(value: ir.Value) -> int:
-    """Returns the number of columns of a value of shape (rows, columns)."""
-    assert value.shape is not None
-    count = value.shape[1]
-    assert isinstance(count, int)
-    return count
-
-
-def _treat(
-    node: ir.Node, section: StaticQuantization | DynamicQuantization, ruled_out: dict[str, str]
+def _node_plan(
+    node: ir.Node, chosen: Chosen, codes: Codes, layers: Mapping[ir.Node, Layer]
 ) -> NodePlan:
     name = str(node.name)
 
-    def treated(treatment: str, reason: str) -> NodePlan:
-        return NodePlan(name, node.op_type, treatment, reason)  # type: ignore[arg-type]
+    def plan(treatment: Treatment, reason: str) -> NodePlan:
+        return NodePlan(name, node.op_type, treatment, reason)
 
-    if name in ruled_out:
-        return treated("float", ruled_out[name])
+    if node in chosen:
+        return plan(*chosen[node])
+    if name in codes.nodes:
+        return plan("static", codes.nodes[name])
+    for layer in layers.values():
+        if layer.add is node and chosen[layer.node][0] not in ("float", "storage"):
+            return plan(chosen[layer.node][0], f"bias of {layer.node.name}")
+    if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+        return plan("float", "control flow: its sub-graphs stay as they are")
     if node.domain not in ("", "ai.onnx"):
-        return treated("float", f"operator of domain {node.domain}: no INT8 form is known")
-    if node.op_type == "Gemm":
-        x = node.inputs[0]
-        if not is_dense(node) or x is None or x.dtype != ir.DataType.FLOAT:
-            return treated(
-                "float",
-                "not a float32 input times a constant float32 matrix plus a constant vector",
-            )
-        if section.method == "static":
-            return treated("static", "integer GEMM with calibrated ranges")
-        return treated("dynamic", "integer GEMM, activation range from each batch")
-    if node.op_type == "Gather" and _is_embedding(node):
-        return treated("storage", "int8 table, dequantized after the lookup")
+        return plan("float", f"operator of domain {node.domain}: no INT8 form is known")
+    if node.op_type in ("Shape", "Size"):
+        return plan("unchanged", "reads a shape, no values")
     if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs):
-        return treated("unchanged", "works on integers or text")
+        return plan("unchanged", "works on integers or text")
     if node.op_type in MOVES:
-        return treated("unchanged", "moves values, computes nothing")
-    return treated("float", f"qtool has no faster INT8 form of {node.op_type}")
+        return plan("unchanged", "moves values, computes nothing")
+    if node.op_type == "Gemm":
+        reason = "not a float32 input times a constant float32 matrix plus a constant vector"
+        return plan("float", reason)
+    return plan("float", f"qtool has no faster INT8 form of {node.op_type}")
 
 
-def _on_codes(
-    node: ir.Node, planned: NodePlan, activations: dict[str, QuantSpec], dense: list[ir.Node]
-) -> NodePlan:
-    """Returns ``planned``, corrected for a node that the plan of its neighbours brings to INT8."""
-    output = _name(node.outputs[0])
-    absorbing = _absorbing_input(node, activations) if planned.treatment == "storage" else None
-    if absorbing is not None:
-        reason = f"8-bit codes in the column scales of {absorbing}"
-        return dataclasses.replace(planned, reason=reason)
-    if planned.reason.startswith("rule "):
-        return planned
-    producer = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-    if node.op_type == "Relu" and output in activations and producer in dense:
-        reason = "folded into the requantization of its GEMM"
-        return dataclasses.replace(planned, treatment="static", reason=reason)
-    parts = [value.producer() for value in node.inputs if value is not None]
-    tables = [p for p in parts if p is not None and _absorbing_input(p, activations) == output]
-    if node.op_type == "Concat" and tables:
-        return dataclasses.replace(planned, treatment="static", reason="joins 8-bit codes")
-    return planned
-
-
-def _is_embedding(node: ir.Node) -> bool:
-    table = constant(node.inputs[0])
-    if table is None or table.dtype != np.float32 or table.ndim != 2:
-        return False
-    if node.outputs[0].is_graph_output():  # which must stay float32
-        return False
-    return node.attributes.get_int("axis", 0) == 0
-
-
-def _apply_rules(model: ir.Model, rules: list[LayerRule]) -> dict[str, str]:
-    ruled_out: dict[str, str] = {}
+def _apply_rules(
+    model: ir.Model, layers: Mapping[ir.Node, Layer], rules: list[LayerRule]
+) -> dict[ir.Node, tuple[str, LayerRule]]:
+    ruled: dict[ir.Node, tuple[str, LayerRule]] = {}
     for rule in rules:
         matched = [
-            str(node.name)
+            node
             for node in model.graph
             if fnmatch.fnmatchcase(str(node.name), rule.match)
             or fnmatch.fnmatchcase(node.op_type, rule.match)
         ]
+        where = "quantization.layers"
         if not matched:
-            known = ", ".join(sorted(str(n.name) for n in model.graph if is_dense(n)))
+            known = ", ".join(
+                sorted(f"{node.name} ({layer.kind})" for node, layer in layers.items())
+            )
             raise ConfigError(
-                "quantization.layers",
+                where,
                 f"'{rule.match}' matches no node",
                 "a glob on a node name or an operator type",
-                f"The dense layers are: {known or 'none'}.",
+                f"The layers are: {known or 'none'}.",
             )
-        ruled_out.update(dict.fromkeys(matched, f"rule '{rule.match}'"))
-    return ruled_out
+        applied = matched if rule.method == "float" else [n for n in matched if n in layers]
+        if not applied:
+            raise ConfigError(
+                where,
+                f"'{rule.match}' matches no layer that can be {rule.method}, only "
+                + ", ".join(sorted({node.op_type for node in matched})),
+                "a node with weights, or a product of two activations",
+            )
+        for node in applied:
+            reason = None if rule.method == "float" else why_not(layers[node], rule.method)
+            if reason is not None:
+                raise ConfigError(
+                    where,
+                    f"'{rule.match}' asks for {rule.method}, but for {node.name} ({node.op_type}) {reason}",
+                    f"one of {', '.join((*METHODS[layers[node].kind], 'float'))}",
+                )
+            ruled[node] = (rule.match, rule)
+    return ruled
 
 
-def _only_feeds(value: ir.Value | None, dense: list[ir.Node]) -> bool:
-    if value is None or value.is_graph_output():
+def _with_absorbed_tables(model: ir.Model, plan: Plan) -> Plan:
+    """Returns the plan with tables that are stored in the codes of a column-wise input.
+
+    They need no scales of their own, and the Concat that joins them works on codes.
+    """
+    absorbed = absorbed_tables(model, plan)
+    tables = {table for parts in absorbed.values() for table in parts.values()}
+    weights = {name: weight for name, weight in plan.weights.items() if name not in tables}
+    by_name = {str(node.name): node for node in model.graph}
+    nodes = tuple(
+        _on_column_codes(node, by_name[node.name], absorbed, tables) for node in plan.nodes
+    )
+    return dataclasses.replace(plan, nodes=nodes, weights=weights)
+
+
+def _on_column_codes(
+    planned: NodePlan, node: ir.Node, absorbed: dict[str, dict[str, str]], tables: set[str]
+) -> NodePlan:
+    output = str(node.outputs[0].name)
+    if planned.treatment == "storage" and _name(node.inputs[0]) in tables:
+        owner = next(name for name, parts in absorbed.items() if output in parts)
+        return dataclasses.replace(planned, reason=f"8-bit codes in the column scales of {owner}")
+    if output in absorbed and node.op_type == "Concat":
+        return dataclasses.replace(planned, treatment="static", reason="joins 8-bit codes")
+    return planned
+
+
+def _only_feeds(value: ir.Value, dense: set[ir.Node]) -> bool:
+    if value.is_graph_output():
         return False
     return all(use.node in dense for use in value.uses())
-
-
-def _is_table(value: ir.Value) -> bool:
-    if value.dtype != ir.DataType.FLOAT or value.shape is None or len(value.shape) != 2:
-        return False
-    return isinstance(value.shape[1], int)
-
-
-def _is_column_wise(activations: dict[str, QuantSpec], name: str) -> bool:
-    return name in activations and activations[name].axis == 1
 
 
 def _name(value: ir.Value | None) -> str:

@@ -37,16 +37,21 @@ class QuantSpec:
         symmetric: the zero point is 0 and the codes are -qmax..qmax (int8 only).
         axis: None for one scale per tensor, else the axis with one scale per index.
         bits: codes use this many bits of the storage type (7 avoids int16 saturation on AVX2).
+        block: for a matrix (K, N): one scale per ``block`` consecutive rows of each column, the
+            last block may be shorter; ``axis`` is None then.
     """
 
     dtype: Dtype
     symmetric: bool
     axis: int | None = None
     bits: int = 8
+    block: int | None = None
 
     def __post_init__(self) -> None:
         if self.symmetric and self.dtype != "int8":
             raise ValueError("a symmetric spec needs int8")
+        if self.block is not None and (self.axis is not None or not self.symmetric):
+            raise ValueError("a block-wise spec is symmetric and has no axis")
 
     @property
     def qmax(self) -> int:
@@ -65,20 +70,22 @@ class QuantSpec:
 class QuantParams:
     """A spec with its numbers: ``scale`` float32 and ``zero_point`` of the spec's dtype.
 
-    Both have shape () without an axis, (n,) with one.
+    Both have shape () without an axis, (n,) with one, (blocks, n) block-wise.
     """
 
     spec: QuantSpec
     scale: Array
     zero_point: Codes
 
-    def broadcast(self, values: NDArray[Scalar], ndim: int) -> NDArray[Scalar]:
-        """Returns per-axis ``values`` in a shape that broadcasts over an ``ndim`` tensor."""
+    def broadcast(self, values: NDArray[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
+        """Returns ``values`` (scales or zero points) so that they broadcast over ``shape``."""
+        if self.spec.block is not None:
+            return np.repeat(values, self.spec.block, axis=0)[: shape[0]]
         if self.spec.axis is None:
             return values
-        shape = [1] * ndim
-        shape[self.spec.axis] = -1
-        return values.reshape(shape)
+        spread = [1] * len(shape)
+        spread[self.spec.axis] = -1
+        return values.reshape(spread)
 
 
 def choose_qparams(low: Array, high: Array, spec: QuantSpec) -> QuantParams:
@@ -116,14 +123,19 @@ def choose_qparams(low: Array, high: Array, spec: QuantSpec) -> QuantParams:
 
 def weight_qparams(weight: Array, spec: QuantSpec) -> QuantParams:
     """Returns min-max parameters for a constant tensor."""
+    if spec.block is not None:
+        missing = -len(weight) % spec.block
+        padded = np.concatenate([weight, np.zeros((missing, weight.shape[1]), np.float32)])
+        blocks = padded.reshape(-1, spec.block, weight.shape[1])
+        return choose_qparams(blocks.min(axis=1), blocks.max(axis=1), spec)
     axes = None if spec.axis is None else tuple(a for a in range(weight.ndim) if a != spec.axis)
     return choose_qparams(weight.min(axis=axes), weight.max(axis=axes), spec)
 
 
 def quantize(x: Array, params: QuantParams) -> Codes:
     """Returns the codes of ``x``: division by the scale, round half to even, clamp."""
-    scale = params.broadcast(params.scale, x.ndim)
-    codes = np.rint(x / scale) + params.broadcast(params.zero_point, x.ndim).astype(np.float32)
+    scale = params.broadcast(params.scale, x.shape)
+    codes = np.rint(x / scale) + params.broadcast(params.zero_point, x.shape).astype(np.float32)
     return _clamped(codes, params.spec)
 
 
@@ -135,9 +147,9 @@ def quantize_columns(x: Array, params: QuantParams) -> Codes:
 
 def dequantize(codes: Codes, params: QuantParams) -> Array:
     """Returns the real numbers that ``codes`` stand for, float32."""
-    zero_point = params.broadcast(params.zero_point, codes.ndim).astype(np.int32)
+    zero_point = params.broadcast(params.zero_point, codes.shape).astype(np.int32)
     centred = (codes.astype(np.int32) - zero_point).astype(np.float32)
-    return np.asarray(centred * params.broadcast(params.scale, codes.ndim), np.float32)
+    return np.asarray(centred * params.broadcast(params.scale, codes.shape), np.float32)
 
 
 def fake_quantize(x: Array, params: QuantParams) -> Array:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from qtool.data.column_fit import Representativeness
 from qtool.evaluation.results import Evaluation, NodeCoverage
 from qtool.report.summary import description, verdict
 from qtool.report.tables import (
@@ -19,9 +20,11 @@ from qtool.report.tables import (
     gates_table,
     latency_table,
     metrics_table,
+    representativeness_table,
     size_table,
 )
 
+WORST_COLUMNS = 10
 STYLES = {"pass": "bold green", "fail": "bold red", "open": "bold yellow"}
 
 
@@ -47,6 +50,14 @@ def console_result(evaluation: Evaluation) -> RenderableType:
 def console_coverage(nodes: Sequence[NodeCoverage]) -> RenderableType:
     """Returns every node with its treatment and reason, then the summary."""
     return Group(_table(coverage_table(nodes)), _table(coverage_summary_table(nodes)))
+
+
+def console_representativeness(found: Representativeness) -> RenderableType:
+    """Returns the worst columns of the calibration sample, and how many columns warn."""
+    warned = sum(bool(fit.warnings) for fit in found.columns)
+    summary = f"{warned} of {len(found.columns)} columns with warnings"
+    style = STYLES["open" if warned else "pass"]
+    return Group(_table(representativeness_table(found, WORST_COLUMNS)), Text(summary, style=style))
 
 
 def _table(table: Table) -> RichTable:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qtool.data.column_fit import Representativeness
 from qtool.evaluation.gates import GATES
 from qtool.evaluation.results import Evaluation, NodeCoverage
 from qtool.report.latency import summarize
@@ -184,6 +185,29 @@ def coverage_table(nodes: Sequence[NodeCoverage]) -> Table:
         "lllll",
         tuple(
             (node.name, node.op_type, node.treatment, node.reason, node.runs_as) for node in nodes
+        ),
+    )
+
+
+def representativeness_table(found: Representativeness, most: int) -> Table:
+    """Returns the ``most`` worst columns of the calibration sample."""
+    sample = count(found.rows["calibration"])
+    return Table(
+        f"Calibration sample, {sample} rows, against training and evaluation",
+        ("Input", "Column", "PSI training", "PSI evaluation", "Beyond range", "Warnings"),
+        "llrrrl",
+        tuple(
+            (
+                fit.input,
+                fit.column,
+                *(
+                    "" if psi is None else number(psi)
+                    for psi in (fit.psi_training, fit.psi_evaluation)
+                ),
+                "" if fit.low is None else share(fit.outside_evaluation),
+                "; ".join(fit.warnings),
+            )
+            for fit in found.columns[:most]
         ),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 
 from qtool.runtime.sessions import Session
 
@@ -22,6 +23,8 @@ INTEGER_KERNELS = frozenset(
         "MatMulInteger",
         "MatMulIntegerToFloat",
         "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+        "MatMulNBits",
         "QLinearConv",
     }
 )
@@ -36,10 +39,10 @@ class Kernel:
     outputs: tuple[str, ...]
 
 
-def kernels_of(model: bytes, where: str) -> tuple[Kernel, ...]:
+def kernels_of(model: ir.Model | Path | bytes, where: str) -> tuple[Kernel, ...]:
     """Returns the nodes of ``model`` as the runtime optimised it for this CPU."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "optimized.onnx"
         Session(model, where, optimized_to=path)
-        graph = onnx.load(str(path)).graph
+        graph = onnx.load(str(path), load_external_data=False).graph
     return tuple(Kernel(node.op_type, tuple(node.input), tuple(node.output)) for node in graph.node)

@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from qtool.errors import ModelError
+from qtool.graph.model_file import detached, model_bytes
+from qtool.graph.weights_file import SINGLE_FILE_BYTES, WEIGHTS_SUFFIX, weights_bytes
 
 Arrays = dict[str, NDArray[Any]]
 FATAL_ONLY = 4
 """ORT log severity: what fails is raised as an exception anyway."""
+
+
+UNKNOWN_OPERATOR = "is not a registered function/op"
+NO_CUSTOM_OPERATORS = (
+    "An operator of its own library is not supported: export the model with standard operators, "
+    "or as functions of them."
+)
 
 
 class Session:
@@ -23,22 +33,26 @@ class Session:
 
     def __init__(
         self,
-        model: bytes,
+        model: ir.Model | Path | bytes,
         where: str,
         *,
         threads: int = 1,
         optimize: bool = True,
         optimized_to: Path | None = None,
+        single_file_bytes: int = SINGLE_FILE_BYTES,
     ) -> None:
         """Loads the model.
 
         Args:
-            model: serialized ONNX model.
+            model: in memory, as a file with its weights beside it, or serialized.
             where: what to call it in messages.
             threads: intra-op threads.
             optimize: let the runtime fuse nodes; without, Q/DQ nodes are computed one by one in
                 float32.
-            optimized_to: file that receives the graph as the runtime optimised it.
+            optimized_to: file that receives the graph as the runtime optimised it; its weights go
+                to ``<name>.data`` beside it.
+            single_file_bytes: weights of a model in memory beyond this are handed over as arrays,
+                since no serialized model can hold 2 GiB.
 
         Raises:
             ModelError: the runtime refuses the model.
@@ -51,15 +65,35 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if optimized_to is not None:
             options.optimized_model_filepath = str(optimized_to)
+            weights = optimized_to.with_name(optimized_to.name + WEIGHTS_SUFFIX).name
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", weights
+            )
         try:
+            self._weights: Arrays = {}  # the runtime reads them where they are as long as it lives
+            if isinstance(model, ir.Model):
+                model = self._serialized(model, options, single_file_bytes)
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT raises a family of pybind exceptions without a common base
+            reason = _first_line(error)
             raise ModelError(
-                where, f"ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)})"
+                where,
+                f"ONNX Runtime {ort.__version__} cannot load it ({reason})",
+                action=NO_CUSTOM_OPERATORS if UNKNOWN_OPERATOR in reason else "",
             ) from error
         self.where = where
         self.output_names = [output.name for output in self._session.get_outputs()]
         self.input_names = [value.name for value in self._session.get_inputs()]
+
+    def _serialized(
+        self, model: ir.Model, options: ort.SessionOptions, single_file_bytes: int
+    ) -> bytes:
+        if weights_bytes(model) <= single_file_bytes:
+            return model_bytes(model)
+        graph, self._weights = detached(model)
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
+        options.add_external_initializers(list(self._weights), values)
+        return graph
 
     def run(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None

@@ -8,7 +8,7 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qtool.errors import ModelError, StaleArtifactError
-from qtool.graph.parameters import fold
+from qtool.graph.parameters import fold, owner_of
 from qtool.graph.plan import Plan
 from qtool.numerics.affine import Array, QuantParams, QuantSpec, weight_qparams
 from qtool.torchgraph.importer import TorchGraph, run
@@ -26,19 +26,19 @@ from qtool.torchgraph.planned_steps import planned_steps
 class FakeQuantGraph(nn.Module):
     """``graph`` with the activations, weights and biases of ``plan`` fake-quantized.
 
-    A planned value is replaced by its quantized and dequantized value for every node that reads it;
-    a graph output keeps the float value, as in the written model.
+    A planned value is replaced by its quantized and dequantized value for every node that reads
+    codes (``graph.plan``); a graph output keeps the float value, as in the written model.
 
     Args:
         graph: the FP32 graph; its parameters are trained.
-        plan: a static plan of the same graph.
+        plan: a plan of the same graph without dynamic or weight-only layers.
         activations: parameters of every planned activation.
         weights: parameters of every planned weight (of ``diag(scale) @ weight`` where it folds);
             min-max of the current weights when left out.
         learn_scales: scales are trained too; otherwise they stay as given.
 
     Raises:
-        ModelError: the plan names a tensor that the graph does not have, or is not static.
+        ModelError: the plan names a tensor that the graph does not have, or has such layers.
         StaleArtifactError: parameters are missing or have another spec than the plan.
     """
 
@@ -53,14 +53,20 @@ class FakeQuantGraph(nn.Module):
         learn_scales: bool = True,
     ) -> None:
         super().__init__()
-        if plan.method != "static":
-            raise ModelError("fake-quant graph", f"a {plan.method} plan", "a static plan")
+        other = [node for node in plan.nodes if node.treatment in ("dynamic", "weight_only")]
+        if other:
+            raise ModelError(
+                f"fake-quant graph, node '{other[0].name}'",
+                f"treatment {other[0].treatment}",
+                "static, storage or float",
+                "Give the layer a rule in quantization.layers.",
+            )
         self.graph, self.plan = graph, plan
         if weights is None:
             weights = minmax_weights(graph.weights(), plan, activations)
         _check("activation", activations, plan.activations)
         _check("weight", weights, {name: weight.spec for name, weight in plan.weights.items()})
-        self._params = {name: activations[name] for name in plan.activations} | {
+        self._params = {name: activations[name] for name in plan.calibrated} | {
             name: weights[name] for name in plan.weights
         }
         initial = np.array([s for p in self._params.values() for s in p.scale.flat], np.float32)
@@ -104,13 +110,14 @@ class FakeQuantGraph(nn.Module):
 
     def activation_qparams(self) -> dict[str, QuantParams]:
         """Returns the current parameters of every planned activation."""
-        return self._current(self.plan.activations)
+        own = self._current(self.plan.calibrated)
+        return {name: own[owner_of(self.plan, name)] for name in self.plan.activations}
 
     def weight_qparams(self) -> dict[str, QuantParams]:
         """Returns the current parameters of every planned weight."""
         return self._current(self.plan.weights)
 
-    def _current(self, names: Mapping[str, object]) -> dict[str, QuantParams]:
+    def _current(self, names: Collection[str]) -> dict[str, QuantParams]:
         with torch.no_grad():
             scales = dict(zip(self._params, self._scales(), strict=True))
         return {

@@ -1,7 +1,7 @@
 """Where fake quantization goes: a plan becomes steps between the steps of the float graph.
 
-A quantizer reads the slot of a float value and writes a slot of its own, which every node of the
-graph reads instead. The slots of a planned graph are: those of the float graph, one per scale, one
+A quantizer reads the slot of a float value and writes a slot of its own, which is read instead by
+the nodes that read codes (``graph.plan``). The slots of a planned graph are: those of the float graph, one per scale, one
 per quantized value.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qtool.graph.parameters import owner_of
 from qtool.graph.plan import Plan
 from qtool.numerics.affine import QuantParams
 from qtool.torchgraph.fake_quant import fake_quantize, fake_quantize_columns, round_bias
@@ -36,7 +37,7 @@ def planned_steps(
     Args:
         graph: the float graph.
         plan: a static plan of it.
-        params: parameters of every planned activation and weight; their order is that of the scale
+        params: parameters of every calibrated activation and planned weight; their order is that of the scale
             slots.
 
     Returns:
@@ -55,10 +56,20 @@ def planned_steps(
         scales = (scale_slots[name] for name in quantizer.scales)
         return Step("fake quantization", quantizer.function, (slot, *scales), (replaced[slot],))
 
-    produced = {slot for step in graph.steps for slot in step.outputs}
-    steps = [quantizer_step(slot) for slot in quantizers if slot not in produced]
+    producers = {slot: step.name for step in graph.steps for slot in step.outputs}
+    planned = {node.name: node for node in plan.nodes}
+    only_codes = {slot for slot, name in producers.items() if planned[name].leaves_codes}
+    constants = {graph.slot(name) for name in (*plan.weights, *plan.biases)}
+
+    def read(step: Step, slot: int) -> int:
+        quantized = slot in constants or slot in only_codes
+        if quantized or planned[step.name].treatment == "static":
+            return replaced.get(slot, slot)
+        return slot
+
+    steps = [quantizer_step(slot) for slot in quantizers if slot not in producers]
     for step in graph.steps:
-        steps.append(step._replace(inputs=tuple(replaced.get(slot, slot) for slot in step.inputs)))
+        steps.append(step._replace(inputs=tuple(read(step, slot) for slot in step.inputs)))
         steps.extend(quantizer_step(slot) for slot in step.outputs if slot in quantizers)
     return replaced, steps
 
@@ -72,7 +83,8 @@ def _quantizers(plan: Plan, params: Mapping[str, QuantParams]) -> dict[str, Quan
         folded = plan.weights[weight].folds is not None
         found[name] = Quantizer(_bias, (weight,) if folded else (weight, activation))
     for name in plan.activations:
-        found[name] = Quantizer(_activation(params[name]), (name,))
+        owner = owner_of(plan, name)
+        found[name] = Quantizer(_activation(params[owner]), (owner,))
     return found
 
 

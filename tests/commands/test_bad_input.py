@@ -239,7 +239,7 @@ CASES = {
     "layer rule": Case(
         CONFIG,
         ("'haed*' matches no node", "body.0, body.1, head"),
-        overrides=("quantization.layers=[{match: 'haed*', precision: float}]",),
+        overrides=("quantization.layers=[{match: 'haed*', method: float}]",),
     ),
     "no train_qat section": Case(CONFIG, ("train_qat: no such section",), command="train-qat"),
     "dynamic needs no ranges": Case(
@@ -301,11 +301,11 @@ CASES = {
     "truncated model": Case(MODEL, ("not a valid ONNX model",), truncated),
     "not a model": Case(MODEL, ("not a valid ONNX model",), model(b"PK\x03\x04 not protobuf")),
     "empty model": Case(MODEL, ("not a valid ONNX model",), model(b"")),
-    "opset 12": Case(
-        MODEL, ("ai.onnx opset 12; expected 13 to 23",), model(model_bytes(mlp(opset=12)))
+    "opset 10": Case(
+        MODEL, ("ai.onnx opset 10; expected 11 to 23",), model(model_bytes(mlp(opset=10)))
     ),
     "opset 24": Case(
-        MODEL, ("ai.onnx opset 24; expected 13 to 23",), model(model_bytes(mlp(opset=24)))
+        MODEL, ("ai.onnx opset 24; expected 11 to 23",), model(model_bytes(mlp(opset=24)))
     ),
     "other inputs": Case(
         MODEL, ("'codes', 'x' in the model", "'codes', 'numeric'"), model(linear("x"))
@@ -337,13 +337,13 @@ CASES = {
     "all layers ruled out": Case(
         MODEL,
         ("nothing to quantize", "quantization.layers"),
-        overrides=("quantization.layers=[{match: '*', precision: float}]",),
+        overrides=("quantization.layers=[{match: '*', method: float}]",),
     ),
     "nothing for QAT to adapt to": Case(
         MODEL,
         ("no layer that computes in INT8", "Remove train_qat"),
         config="qat.yaml",
-        overrides=("quantization.layers=[{match: Gemm, precision: float}]",),
+        overrides=("quantization.layers=[{match: Gemm, method: float}]",),
     ),
     "no torch module": Case(MODEL, ("no module named 'scorer_",), torch_model()),
     "no such function": Case(
@@ -487,12 +487,12 @@ def test_usage(arguments, says):
 
 
 def test_all_config_errors_at_once(here):
-    text = (
-        (here / "static.yaml").read_text().replace("label:", "lable:").replace("samples", "smples")
-    )
+    text = (here / "static.yaml").read_text()
+    for right, wrong in (("label:", "lable:"), ("source:", "suorce:"), ("samples", "smples")):
+        text = text.replace(right, wrong)
     (here / "static.yaml").write_text(text)
     done = qtool("run", here / "static.yaml", "--run-dir", here / "run")
-    check_error(done, CONFIG, "unknown key 'lable'", "data.label: missing", "unknown key 'smples'")
+    check_error(done, CONFIG, "unknown key 'lable'", "data.source: missing", "unknown key 'smples'")
     assert not (here / "run").exists()
 
 

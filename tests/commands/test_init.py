@@ -9,14 +9,20 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from onnx import TensorProto, helper
 from support.cli import qtool, succeeded
 from support.graphs import fraud_like, fraud_rows, mlp, model_of
 from support.quantizing import run
 
+from qtool.commands.inputs import check_inputs
 from qtool.config.experiment import Experiment
 from qtool.config.load import load, schema
-from qtool.graph.model_file import model_bytes
+from qtool.data.dataset import Dataset
+from qtool.data.fitting import fit
+from qtool.data.source import open_source
+from qtool.graph.model_file import model_bytes, read_model
 from qtool.graph.targets import TARGETS
+from qtool.progress import SilentProgress
 
 TRICKY = ("on", "1e3", "a b", "it's", "#x", "x: y", "日付", "null")
 """Column names that YAML would read as something else when they are not quoted."""
@@ -109,8 +115,6 @@ def test_codes_feed_the_integer_input(folder):
 
 
 def two_float_inputs():
-    from onnx import TensorProto, helper
-
     info = [(name, TensorProto.FLOAT, ["batch", 4]) for name in ("a", "b")]
     nodes = [helper.make_node("Add", ["a", "b"], ["c"])]
     return model_of(nodes, info, [("c", TensorProto.FLOAT, ["batch", 4])], {})
@@ -194,3 +198,70 @@ def test_schema_is_that_of_the_config():
     done = succeeded("schema")
     assert json.loads(done.out) == schema()
     assert set(schema()["properties"]) == {*Experiment.model_fields, "extends"}
+
+
+def sequences(length: int | str = 6):
+    """Card codes, two numbers per step and a mask; a table and an image beside them."""
+    constants = {"one": np.array([1]), "w": np.ones((3, 1), np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["codes"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["floats", "one"], ["a"], keepdims=1),
+        helper.make_node("Mul", ["floats", "attention_mask"], ["real"]),
+        helper.make_node("ReduceSum", ["real", "one"], ["m"], keepdims=1),
+        helper.make_node("ReduceMean", ["history"], ["b"], axes=[1, 2], keepdims=0),
+        helper.make_node("Unsqueeze", ["b", "one"], ["c"]),
+        helper.make_node("ReduceMean", ["image"], ["d"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["d", "one"], ["e"]),
+        helper.make_node("MatMul", ["age", "w"], ["f"]),
+        helper.make_node("Sum", ["a", "m", "c", "e", "f"], ["score"]),
+    ]
+    inputs = [
+        ("codes", TensorProto.INT32, ["batch", length]),
+        ("attention_mask", TensorProto.FLOAT, ["batch", length]),
+        ("history", TensorProto.FLOAT, ["batch", length, 2]),
+        ("image", TensorProto.FLOAT, ["batch", 2, 4, 3]),
+        ("age", TensorProto.FLOAT, ["batch", 3]),
+    ]
+    return model_of(nodes, inputs, [("score", TensorProto.FLOAT, ["batch", 1])], constants, 13)
+
+
+@pytest.mark.parametrize("length", [6, "steps"])
+def test_lists_feed_inputs_of_their_rank(folder, length):
+    random = np.random.default_rng(0)
+    steps = random.integers(1, 7, 200)
+    image = pa.array(random.normal(size=200 * 24))
+    for size in (3, 4, 2):
+        image = pa.FixedSizeListArray.from_arrays(image, size)
+    columns = {
+        "mcc": [random.integers(0, 9, n).tolist() for n in steps],
+        "amount": [random.normal(size=n).tolist() for n in steps],
+        "gap": [random.normal(size=n).tolist() for n in steps],
+        "pixels": image,
+        "age": random.integers(18, 90, 200),
+        "income": random.normal(size=200),
+        "limit": random.normal(size=200),
+        "label": random.integers(0, 2, 200),
+    }
+    pq.write_table(pa.table(columns), "lists.parquet")
+    (folder / "lists.onnx").write_bytes(model_bytes(sequences(length)))
+    succeeded("init", "lists.onnx", "--data", "lists.parquet")
+    inputs = load(folder / "config.yaml").experiment.data.inputs
+    assert list(inputs) == ["codes", "history", "image", "age"]
+    assert (inputs["codes"].dtype, inputs["codes"].mask) == ("int32", "attention_mask")
+    assert inputs["codes"].mask_dtype == "float32"
+    assert inputs["history"].columns == ["amount", "gap"]
+    expected = 6 if length == 6 else None
+    assert inputs["codes"].length == inputs["history"].length == expected
+    assert (inputs["image"].kind, inputs["image"].columns) == ("tensor", ["pixels"])
+    assert inputs["age"].columns == ["age", "income", "limit"]
+    checks(folder / "lists.onnx", folder / "config.yaml")
+
+
+def checks(model, config):
+    """The written inputs are those that the model takes."""
+    data = load(config).experiment.data
+    source = open_source(data.source)
+    encoder = fit(source, data, SilentProgress()).encoder
+    check_inputs(read_model(model), data, encoder, model)
+    sample = next(Dataset(source, data, fit(source, data, SilentProgress())).batches("training"))
+    assert run(read_model(model), sample.inputs).shape == (len(sample), 1)

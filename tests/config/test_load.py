@@ -59,14 +59,15 @@ def test_null_removes_a_key_of_the_base(write):
 
 def test_all_errors_at_once_with_file_line_and_suggestion(write):
     path = write(
-        MINIMAL.replace("label", "lable") + "target: {cpu: x86_am}\nevaluation: {metrics: [aux]}\n"
+        MINIMAL.replace("label", "lable").replace("inputs", "inptus")
+        + "target: {cpu: x86_am}\nevaluation: {metrics: [aux]}\n"
     )
     lines = problems(path).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     text = "\n".join(lines)
     assert f"{path}:5: data.lable: unknown key 'lable'" in text
     assert "Did you mean 'label'?" in text
-    assert f"{path}:3: data.label: missing" in text
+    assert f"{path}:3: data.inputs: missing" in text
     assert f"{path}:7: target.cpu: 'x86_am'; expected one of auto, x86_amx" in text
     assert f"{path}:8: evaluation.metrics[0]: 'aux'" in text
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qtool.data.encoder_file import encoder_from_json, encoder_to_json
-from qtool.data.encoding import CategoricalEncoding, Encoder, NumericEncoding
+from qtool.data.encoding import Encoder
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 from qtool.data.values import MISSING_INT
 from qtool.errors import DataError, StaleArtifactError
 

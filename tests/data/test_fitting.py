@@ -9,9 +9,9 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from qtool.data.blocks import read_blocks
 from qtool.data.encoder_file import encoder_to_json
-from qtool.data.encoding import CategoricalEncoding, NumericEncoding
 from qtool.data.fitting import fit
 from qtool.data.split import TRAINING, assign
+from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 from qtool.errors import DataError, StaleArtifactError
 from qtool.progress import SilentProgress
 

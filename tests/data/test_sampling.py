@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtool.data.batch import Batch
-from qtool.data.sampling import calibration_sample, class_quotas
+from qtool.data.batch import Batch, join
+from qtool.data.dataset import Dataset
+from qtool.data.fitting import fit
+from qtool.data.sampling import calibration_rows, class_quotas, sample_rows
+from qtool.progress import SilentProgress
 
 
-def batches(rows: np.ndarray, positive: np.ndarray, size: int) -> list[Batch]:
-    values = {"x": rows[:, None].astype(np.float32)}
-    whole = Batch(rows, positive.astype(np.int8), values)
-    return [whole.take(slice(start, start + size)) for start in range(0, len(rows), size)]
+def batches(rows: np.ndarray, positive: np.ndarray | None, size: int) -> Iterator[Batch]:
+    labels = None if positive is None else positive.astype(np.int8)
+    whole = Batch(rows, labels, {})
+    return (whole.take(slice(start, start + size)) for start in range(0, len(rows), size))
 
 
 def test_quotas_by_hand() -> None:
@@ -40,41 +45,93 @@ def test_quotas_keep_their_promises(
         assert quota >= min(rows, int(samples * share), samples // 2)
 
 
-@given(st.integers(1, 90), st.permutations(range(60)), st.integers(1, 70))
-def test_batch_size_and_order_do_not_matter(size: int, order: list[int], samples: int) -> None:
+@given(
+    st.integers(1, 90), st.permutations(range(60)), st.integers(1, 70), st.booleans(), st.booleans()
+)
+def test_batch_size_and_order_do_not_matter(
+    size: int, order: list[int], samples: int, labelled: bool, few: bool
+) -> None:
     rows = np.arange(1000, 1060)
-    positive = rows % 7 == 0
-    expected = calibration_sample(batches(rows, positive, 60), samples, 0.2, 3)
     shuffled = rows[order]
-    result = calibration_sample(batches(shuffled, shuffled % 7 == 0, size), samples, 0.2, 3)
-    np.testing.assert_array_equal(result.rows, expected.rows)
-    np.testing.assert_array_equal(result.inputs["x"][:, 0], expected.rows)
-    np.testing.assert_array_equal(result.labels, expected.rows % 7 == 0)
-    assert (np.diff(result.rows) > 0).all()
+    samples = min(samples, 5) if few else samples
+    expected = sample_rows(batches(rows, rows % 7 == 0 if labelled else None, 60), samples, 0.2, 3)
+    found = sample_rows(
+        batches(shuffled, shuffled % 7 == 0 if labelled else None, size), samples, 0.2, 3
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert (np.diff(found) > 0).all()
+    assert len(found) == min(samples, 60)
+
+
+def test_a_larger_sample_contains_the_smaller() -> None:
+    rows = np.arange(5_000)
+    sizes = (10, 100, 1_000)
+    nested = [set(sample_rows(batches(rows, rows % 9 == 0, 512), n, 0.1, 1)) for n in sizes]
+    assert nested[0] < nested[1] < nested[2]
 
 
 def test_sample_is_uniform_within_a_class_over_seeds() -> None:
     rows = np.arange(200)
-    parts = batches(rows, rows < 20, 64)
     drawn = np.zeros(200)
     for seed in range(400):
-        drawn[calibration_sample(parts, 50, 0.2, seed).rows] += 1
+        drawn[sample_rows(batches(rows, rows < 20, 64), 50, 0.2, seed)] += 1
     # 10 of 20 positives and 40 of 180 negatives each time.
     np.testing.assert_allclose(drawn[:20] / 400, 0.5, atol=0.11)
     np.testing.assert_allclose(drawn[20:] / 400, 40 / 180, atol=0.1)
 
 
-def test_few_rows_are_all_taken() -> None:
-    rows = np.arange(5)
-    assert calibration_sample(batches(rows, rows > 3, 2), 9, 0.1, 0).rows.tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-    ]
+def test_no_rows() -> None:
+    assert sample_rows([], 9, 0.1, 0).tolist() == []
 
 
-def test_no_batches() -> None:
-    with pytest.raises(ValueError, match="no batches"):
-        calibration_sample([], 9, 0.1, 0)
+@pytest.fixture
+def dataset(credit, credit_inputs, make_source, make_data) -> Dataset:
+    columns = {name: credit[name].combine_chunks() for name in credit.column_names}
+    source, data = make_source(columns, (97, 31)), make_data(credit_inputs, batch_rows=300)
+    return Dataset(source, data, fit(source, data, SilentProgress()))
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 64, 10_000])
+def test_streamed_rows_are_those_of_the_split(dataset: Dataset, batch_rows: int) -> None:
+    whole = join(list(dataset.batches("calibration")))
+    found = list(calibration_rows(dataset, 60, 0.3, 5, batch_rows))
+    assert all(len(batch) == batch_rows for batch in found[:-1])
+    sample = join(found)
+    positives = whole.labels.sum()
+    assert len(sample) == 60
+    assert sample.labels.sum() == max(18, round(60 * positives / len(whole)))
+    again = whole.take(np.isin(whole.rows, sample.rows))
+    np.testing.assert_array_equal(sample.rows, again.rows)
+    for name, values in again.inputs.items():
+        assert sample.inputs[name].tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("samples", [None, 100_000])
+def test_all_rows(dataset: Dataset, samples: int | None) -> None:
+    found = join(list(calibration_rows(dataset, samples, 0.1, 0, 50)))
+    whole = join(list(dataset.batches("calibration")))
+    np.testing.assert_array_equal(found.rows, whole.rows)
+
+
+def test_rows_are_chosen_without_their_inputs(dataset: Dataset, monkeypatch) -> None:
+    read = []
+    original = type(dataset.source).batches
+
+    def spied(self, columns, batch_rows):
+        read.append(list(columns))
+        return original(self, columns, batch_rows)
+
+    monkeypatch.setattr(type(dataset.source), "batches", spied)
+    list(calibration_rows(dataset, 10, 0.1, 0, 50))
+    assert read == [["y"], ["y", "income", "balance", "mcc", "country"]]
+
+
+def test_without_labels(credit, credit_inputs, make_source, make_data) -> None:
+    columns = {name: credit[name].combine_chunks() for name in credit.column_names}
+    source, data = make_source(columns), make_data(credit_inputs, label=None)
+    dataset = Dataset(source, data, fit(source, data, SilentProgress()))
+    assert dataset.fitted.counts.positives == {}
+    sample = join(list(calibration_rows(dataset, 40, 0.5, 0, 16)))
+    assert sample.labels is None
+    assert len(sample) == 40
+    assert len(next(dataset.raw_batches("evaluation", 10))) == 10

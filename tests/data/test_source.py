@@ -204,6 +204,15 @@ def test_csv_that_is_not_as_expected(tmp_path: Path, text: str, message: str) ->
         open_source(path)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3), (4, 2, 3, 1)])
+def test_npz_arrays_of_any_rank_are_lists_of_lists(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    np.savez(tmp_path / "a.npz", a=values)
+    source = open_source(tmp_path / "a.npz")
+    rows = [row for batch in source.batches(["a"], 3) for row in batch.column("a").to_pylist()]
+    assert rows == values.tolist()
+
+
 def test_npz_matrices_are_lists(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     matrix = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -220,7 +229,8 @@ def test_npz_matrices_are_lists(tmp_path: Path) -> None:
     [
         ({"a": np.zeros(3), "b": np.zeros(4)}, "one number of rows"),
         ({"a": np.array([{}, {}], object)}, "without Python objects"),
-        ({"a": np.zeros((2, 2, 2))}, r"shape \(2, 2, 2\)"),
+        ({"a": np.zeros(())}, r"arrays with one number of rows|shape \(\)"),
+        ({"a": np.zeros((2, 0))}, r"shape \(2, 0\)"),
         ({}, r"\(none\)"),
     ],
 )

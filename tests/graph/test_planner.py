@@ -6,7 +6,8 @@ from support.graphs import fraud_like, mlp
 from qtool.config.quantization import DynamicQuantization, LayerRule, StaticQuantization
 from qtool.errors import ConfigError, StaleArtifactError
 from qtool.graph.plan import Plan
-from qtool.graph.planner import absorbed_tables, make_plan
+from qtool.graph.planner import make_plan
+from qtool.graph.tables import absorbed_tables
 from qtool.graph.prepare.pipeline import prepare
 from qtool.graph.targets import TARGETS
 
@@ -66,7 +67,7 @@ def test_dynamic_plan_needs_no_activations():
 @pytest.mark.parametrize("match", ["head", "he*", "Gemm"])
 def test_a_rule_keeps_layers_in_float(match):
     section = StaticQuantization(
-        method="static", layers=[LayerRule(match=match, precision="float")]
+        method="static", layers=[LayerRule(match=match, method="float")]
     )
     plan = plan_of(fraud_like(), section)
     assert treatments(plan)["head"] == "float"
@@ -77,9 +78,9 @@ def test_a_rule_keeps_layers_in_float(match):
 
 def test_a_rule_that_matches_nothing_is_an_error():
     section = StaticQuantization(
-        method="static", layers=[LayerRule(match="haed", precision="float")]
+        method="static", layers=[LayerRule(match="haed", method="float")]
     )
-    with pytest.raises(ConfigError, match=r"'haed' matches no node.*body.0, body.1, head"):
+    with pytest.raises(ConfigError, match=r"'haed' matches no node.*body.0 \(dense\), body.1"):
         plan_of(fraud_like(), section)
 
 
@@ -104,7 +105,7 @@ def test_a_file_that_is_no_plan_is_refused():
 
 def test_a_table_ruled_to_float_is_not_stored_as_codes():
     section = StaticQuantization(
-        method="static", layers=[LayerRule(match="table.0", precision="float")]
+        method="static", layers=[LayerRule(match="table.0", method="float")]
     )
     plan = plan_of(fraud_like(), section)
     model = prepare(fraud_like())

@@ -13,7 +13,7 @@ from qtool.config.quantization import DynamicQuantization, LayerRule, StaticQuan
 from qtool.evaluation.coverage import coverage, not_fused
 from qtool.evaluation.parity import unfused_parity
 from qtool.graph.model_file import model_bytes
-from qtool.graph.writer import write
+from qtool.graph.writing.writer import write
 from qtool.runtime.kernels import kernels_of
 from qtool.runtime.sessions import Session
 
@@ -54,14 +54,14 @@ def test_no_activation_breaks_the_integer_kernel(activation, matmul):
 def test_integer_kernels_compute_what_the_graph_says():
     model, rows = fraud_like(), fraud_rows(3000)
     _, plan, int8 = quantized(model, rows)
-    parity = unfused_parity(model_bytes(int8), plan, [fraud_rows(4000, seed=4)])
+    parity = unfused_parity(int8, plan, [fraud_rows(4000, seed=4)])
     assert parity.codes == 4000 * (14 + 32 + 32)
     assert parity.equal_share >= 0.999
     assert parity.largest_code_difference <= 1
 
 
 def test_a_float_layer_keeps_its_neighbours_integer():
-    rule = StaticQuantization(method="static", layers=[LayerRule(match="head", precision="float")])
+    rule = StaticQuantization(method="static", layers=[LayerRule(match="head", method="float")])
     rows = fraud_rows(500)
     prepared, plan, int8 = quantized(fraud_like(), rows, rule)
     assert kernels(int8)["QGemm"] == 2
@@ -119,7 +119,7 @@ def test_metadata_says_what_it_is():
 
 def test_a_table_ruled_to_float_stays_float_in_the_file():
     rule = StaticQuantization(
-        method="static", layers=[LayerRule(match="table.0", precision="float")]
+        method="static", layers=[LayerRule(match="table.0", method="float")]
     )
     rows = fraud_rows(500)
     _, _, int8 = quantized(fraud_like(), rows, rule)
@@ -158,4 +158,4 @@ def test_a_table_that_feeds_an_output_keeps_its_numbers():
     session = Session(model_bytes(int8), "test")
     expected = Session(model_bytes(model), "test").run(rows)["row0"]
     np.testing.assert_array_equal(session.run(rows)["row0"], expected)
-    assert unfused_parity(model_bytes(int8), plan, [rows]).rows == 200
+    assert unfused_parity(int8, plan, [rows]).rows == 200

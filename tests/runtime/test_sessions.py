@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
@@ -137,3 +138,20 @@ def test_nan_is_refused(kind):
 def test_what_is_no_probability_is_refused(value):
     with pytest.raises(ModelError, match=r"probabilities from .* Set model.output: logit"):
         to_scores(column(0.5, value), "probability", "m")
+
+
+def test_a_model_in_memory_may_be_larger_than_a_message():
+    """With a limit of no bytes, the weights of even a small model are handed over as arrays."""
+    rows = fraud_rows(5)
+    expected = Session(model_bytes(fraud_like()), "serialized").run(rows)["output"]
+    sessions = [
+        Session(fraud_like(), "in memory", single_file_bytes=limit) for limit in (0, 1 << 20)
+    ]
+    gc.collect()  # the runtime must not read weights that nobody else holds any more
+    for loaded in sessions:
+        np.testing.assert_array_equal(loaded.run(rows)["output"], expected)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"^small: .* cannot load it \(.*none\.onnx"):
+        Session(tmp_path / "none.onnx", "small")

@@ -11,7 +11,7 @@ from qtool.graph.parameters import derive
 from qtool.graph.planner import make_plan
 from qtool.graph.prepare.pipeline import prepare
 from qtool.graph.targets import TARGETS
-from qtool.graph.writer import write
+from qtool.graph.writing.writer import write
 from qtool.numerics.observers import observer
 from qtool.progress import SilentProgress
 from qtool.runtime.sessions import Session

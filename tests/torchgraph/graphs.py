@@ -7,12 +7,21 @@ import onnx_ir as ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from qtool.graph.plan import Plan, WeightPlan
+from qtool.graph.plan import NodePlan, Plan, WeightPlan
 from qtool.numerics.affine import QuantParams, QuantSpec, choose_qparams
 
 COLUMNS = QuantSpec("uint8", symmetric=False, axis=1)
 TENSOR = QuantSpec("uint8", symmetric=False)
 HIDDEN = 16
+NODES = (
+    ("lookup", "Gather", "storage"),
+    ("join", "Concat", "static"),
+    ("fc1", "Gemm", "static"),
+    ("relu1", "Relu", "static"),
+    ("fc2", "Gemm", "static"),
+    ("relu2", "Relu", "static"),
+    ("fc3", "Gemm", "static"),
+)
 
 
 def scoring_model(seed=0, hidden=HIDDEN) -> ir.Model:
@@ -82,7 +91,7 @@ def scoring_plan(weight_bits=8, per_channel=False, stored_table=False) -> Plan:
         method="static",
         target="x86_vnni",
         model_sha256="",
-        nodes=(),
+        nodes=tuple(NodePlan(*node, "by hand") for node in NODES),
         activations={"joined": COLUMNS, "h1": TENSOR, "h2": TENSOR},
         weights=weights,
         biases={

@@ -1,0 +1,42 @@
+"""The plan of an experiment: who is quantized how, before any number is known."""
+
+from __future__ import annotations
+
+from qtool.commands.context import Context
+from qtool.commands.prepare import MODEL, dataset, prepared_stage
+from qtool.config.quantization import AutoQuantization
+from qtool.errors import ModelError
+from qtool.graph.costs import Workload, measured_values
+from qtool.graph.model_file import read_model
+from qtool.graph.plan import Plan
+from qtool.graph.planner import make_plan
+from qtool.runs import sha256_of
+from qtool.runtime.shapes import shapes_of
+
+WORKLOAD_ROWS = 16
+"""Rows whose shapes tell how much each layer has to do, where sequences differ in length."""
+
+
+def plan_for(context: Context) -> Plan:
+    """Returns the plan of the prepared model for this config and target.
+
+    Raises:
+        ModelError: the plan quantizes nothing, so that the result would be a copy.
+        ConfigError: a layer rule matches no node, or asks for what its layer cannot be.
+    """
+    path = prepared_stage(context) / MODEL
+    model, section = read_model(path), context.experiment.quantization
+    workload = None
+    if isinstance(section, AutoQuantization):
+        rows = next(dataset(context).batches("calibration", WORKLOAD_ROWS))
+        shapes = shapes_of(model, measured_values(model), rows.inputs)
+        workload = Workload(tuple(context.experiment.target.batch_sizes), shapes, len(rows))
+    plan = make_plan(model, sha256_of(path), section, context.target, workload)
+    if not plan.weights and not plan.activations:
+        raise ModelError(
+            "the FP32 model",
+            "nothing to quantize",
+            "a layer or an embedding table with constant float32 weights",
+            "Export it in float32, or correct quantization.layers if that keeps all in float.",
+        )
+    return plan

@@ -1,0 +1,197 @@
+"""What a layer costs on a target: a small model of the runtime's kernels, for the method ``auto``.
+
+The time of a layer at one batch size is
+
+    fixed + operations / rate + outputs * per_output + weight bytes / bandwidth      (microseconds)
+
+with one set of constants per kind of kernel. They were fitted to ONNX Runtime 1.31 on one core of
+a Xeon with AMX, and with AMX refused for the VNNI column (``benchmarks/blocks.py`` shows what comes
+of the choices). For AVX2 and Arm the constants are estimates from instruction throughput. What
+matters is where integer and float cross, and that is a question of factors, not of per cents.
+
+A choice is made for the geometric mean over the batch sizes of the workload, so that no batch size
+counts for more because it is larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from qtool.graph.layers import METHODS, Layer, layer_of, value_at, why_not
+from qtool.graph.plan import Treatment
+from qtool.graph.targets import Target
+
+QUANTIZE_NS = 0.25
+"""QuantizeLinear, per element."""
+FLOAT_FIXED_US, FLOAT_GOPS = 1.2, 150.0
+SMALL_PRODUCT_GOPS = 100.0
+"""Float product of two activations: many small matrices."""
+FLOAT_CONV_GOPS = 80.0
+CACHE_BYTES, CACHE_GB_PER_S, MEMORY_GB_PER_S = 1_500_000, 150.0, 27.0
+"""Weights up to this total stay in a core's second-level cache."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the model will be asked.
+
+    Attributes:
+        batch_sizes: rows per call.
+        shapes: value name → its shape for a batch of real rows.
+        rows: rows of that batch.
+    """
+
+    batch_sizes: tuple[int, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    rows: int
+
+    def elements(self, value: ir.Value | None, batch: int) -> float:
+        """Returns how many elements ``value`` has at a batch size."""
+        assert value is not None
+        return math.prod(self.shapes[str(value.name)]) * batch / self.rows
+
+    def width(self, value: ir.Value | None) -> int:
+        """Returns the last dimension of ``value``."""
+        assert value is not None
+        return self.shapes[str(value.name)][-1]
+
+
+@dataclass(frozen=True)
+class IntegerKernels:
+    """Constants of a target's integer kernels."""
+
+    fixed_us: float
+    gops: float
+    conv_gops: float
+    per_output_ns: float
+    smallest_rows: int
+    """A product with fewer rows takes as long as with these (matrix tiles)."""
+    lstm_hidden: int
+    """From this many hidden units the integer LSTM is the faster one."""
+
+
+KERNELS = {
+    "x86_amx": IntegerKernels(2.0, 4000.0, 450.0, 0.33, 16, 128),
+    "x86_vnni": IntegerKernels(1.2, 500.0, 450.0, 0.30, 1, 128),
+    "x86_avx2": IntegerKernels(1.2, 250.0, 200.0, 0.35, 1, 128),
+    "arm_dotprod": IntegerKernels(1.2, 300.0, 250.0, 0.35, 1, 256),
+}
+
+
+def measured_values(model: ir.Model) -> tuple[str, ...]:
+    """Returns the names of the values whose shapes a ``Workload`` must know."""
+    layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
+    values = [
+        value
+        for layer in layers
+        for value in (*(layer.node.inputs[index] for index in layer.inputs), layer.output)
+    ]
+    return tuple(dict.fromkeys(str(value.name) for value in values if value is not None))
+
+
+def fastest_methods(
+    layers: Mapping[ir.Node, Layer], target: Target, workload: Workload
+) -> dict[ir.Node, tuple[Treatment, str]]:
+    """Returns the fastest method of every layer on ``target``, with the reason."""
+    kernels = KERNELS[target.name]
+    float_bytes = sum(
+        _weight_count(layer) * 4 for layer in layers.values() if layer.kind != "table"
+    )
+
+    def gain(group: Collection[Layer]) -> float:
+        """FP32 time over integer time, the geometric mean over the batch sizes."""
+        logarithms = [
+            math.log(sum(_float_us(layer, workload, batch, float_bytes) for layer in group))
+            - math.log(
+                sum(_integer_us(layer, kernels, workload, batch, float_bytes) for layer in group)
+            )
+            for batch in workload.batch_sizes
+        ]
+        return math.exp(sum(logarithms) / len(logarithms))
+
+    # What one convolution leaves as codes the next one reads, so they are decided together.
+    convolutions = [layer for layer in layers.values() if layer.kind == "conv"]
+    convolutions_gain = gain(convolutions) if convolutions else 1.0
+    found: dict[ir.Node, tuple[Treatment, str]] = {}
+    for node, layer in layers.items():
+        if layer.kind == "table":
+            found[node] = "storage", METHODS["table"]["storage"]
+        elif layer.kind == "gru":
+            found[node] = (
+                "storage",
+                f"{why_not(layer, 'static')}: stored as int8, computed in float",
+            )
+        elif layer.kind == "lstm":
+            found[node] = _lstm(layer, kernels)
+        else:
+            layer_gain = convolutions_gain if layer.kind == "conv" else gain([layer])
+            found[node] = _by_gain(layer, layer_gain, workload)
+    return found
+
+
+def _by_gain(layer: Layer, gain: float, workload: Workload) -> tuple[Treatment, str]:
+    batches = ", ".join(map(str, workload.batch_sizes))
+    predicted = f"predicted {gain:.1f} x FP32 at batch {batches}"
+    if gain > 1:
+        return "static", f"{METHODS[layer.kind]['static']}; {predicted}"
+    if layer.kind == "product":
+        return "float", f"integer product: {predicted}"
+    return "storage", f"integer kernel: {predicted}; stored as int8, computed in float"
+
+
+def _lstm(layer: Layer, kernels: IntegerKernels) -> tuple[Treatment, str]:
+    hidden = layer.node.attributes.get_int("hidden_size", 0) or 0
+    missing = why_not(layer, "dynamic")
+    if missing is None and hidden >= kernels.lstm_hidden:
+        return "dynamic", METHODS["lstm"]["dynamic"]
+    reason = missing or f"the integer LSTM is slower below {kernels.lstm_hidden} hidden units"
+    return "storage", f"{reason}: stored as int8, computed in float"
+
+
+def _float_us(layer: Layer, workload: Workload, batch: int, float_bytes: int) -> float:
+    rate = {"dense": FLOAT_GOPS, "product": SMALL_PRODUCT_GOPS, "conv": FLOAT_CONV_GOPS}[layer.kind]
+    operations = 2 * _multiplications(layer, workload, batch) / rate / 1e3
+    return FLOAT_FIXED_US + operations + _loading_us(_weight_count(layer) * 4, float_bytes)
+
+
+def _integer_us(
+    layer: Layer, kernels: IntegerKernels, workload: Workload, batch: int, float_bytes: int
+) -> float:
+    inputs = [workload.elements(layer.node.inputs[index], batch) for index in layer.inputs]
+    outputs = workload.elements(layer.output, batch)
+    rows = outputs / max(1, workload.width(layer.output))
+    gops = kernels.conv_gops if layer.kind == "conv" else kernels.gops
+    idle = 1.0 if layer.kind == "conv" else max(1.0, kernels.smallest_rows / rows)
+    return (
+        kernels.fixed_us
+        + 2 * _multiplications(layer, workload, batch) * idle / gops / 1e3
+        + outputs * kernels.per_output_ns / 1e3
+        + sum(inputs) * QUANTIZE_NS / 1e3
+        + _loading_us(_weight_count(layer), float_bytes // 4)
+    )
+
+
+def _multiplications(layer: Layer, workload: Workload, batch: int) -> float:
+    """Multiply-adds of one call."""
+    outputs = workload.elements(layer.output, batch)
+    if layer.kind == "conv":
+        return outputs * math.prod(_shape(layer.weight())[1:])
+    return outputs * workload.width(layer.node.inputs[0])
+
+
+def _weight_count(layer: Layer) -> int:
+    return sum(math.prod(_shape(value_at(layer.node, index))) for index in layer.weights)
+
+
+def _shape(initializer: ir.Value) -> tuple[int, ...]:
+    assert initializer.const_value is not None
+    return tuple(int(size) for size in initializer.const_value.shape)  # type: ignore[arg-type]
+
+
+def _loading_us(count: int, total: int) -> float:
+    bandwidth = CACHE_GB_PER_S if total <= CACHE_BYTES else MEMORY_GB_PER_S
+    return count / bandwidth / 1e3

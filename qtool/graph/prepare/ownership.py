@@ -1,0 +1,45 @@
+"""Constants that belong to one node.
+
+An initializer that several places share is copied where a layer is quantized, or else two layers
+would be quantized, and trained, as one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from qtool.graph.model_file import constant
+
+
+def own_constants(model: ir.Model) -> None:
+    """Gives every Conv, LSTM, GRU and RNN of ``model`` its own float32 constants, in place."""
+    for node in model.graph:
+        if node.op_type not in ("Conv", "LSTM", "GRU", "RNN") or node.domain != "":
+            continue
+        for index, value in enumerate(node.inputs):
+            array = constant(value)
+            if index and array is not None and array.dtype == np.float32 and _is_shared(value):
+                assert value is not None
+                own(model.graph, node, index, array.astype(np.float32), str(value.name))
+
+
+def _is_shared(value: ir.Value | None) -> bool:
+    return value is not None and len(value.uses()) > 1
+
+
+def own(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[np.float32], name: str) -> None:
+    """Makes ``array`` the node's own initializer, under ``name`` if no other node uses that."""
+    if len(node.inputs) <= index:
+        node.resize_inputs(index + 1)
+    previous = node.inputs[index]
+    node.replace_input_with(index, None)
+    if previous is not None and not previous.uses() and previous.name in graph.initializers:
+        graph.initializers.pop(str(previous.name))
+    unique, suffix = name, 1
+    while unique in graph.initializers:
+        unique, suffix = f"{name}_{suffix}", suffix + 1
+    value = ir.val(unique, const_value=ir.tensor(array, name=unique))
+    graph.register_initializer(value)
+    node.replace_input_with(index, value)

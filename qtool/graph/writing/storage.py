@@ -1,0 +1,62 @@
+"""Writes what is only stored as int8.
+
+* A table that a Gather reads: Gather(int8) → Cast → Mul(scale of each column), so that a lookup
+  touches a quarter of the bytes.
+* Any other weight: Cast(int8) → Mul(scale). ONNX Runtime folds both when it loads the model; from
+  then on it computes what FP32 computes. (DequantizeLinear is not folded, and runs on every call.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from qtool.graph.layers import layer_of, value_at
+from qtool.graph.writing.editor import Editor
+from qtool.numerics.affine import quantize
+
+FLOAT = int(ir.DataType.FLOAT)
+
+
+def write_stored(editor: Editor) -> None:
+    """Stores every weight of treatment ``storage`` as int8."""
+    for planned in editor.plan.nodes:
+        if planned.treatment != "storage":
+            continue
+        node = editor.nodes[planned.name]
+        layer = layer_of(node)
+        assert layer is not None
+        if layer.kind != "table":
+            for index in layer.weights:
+                _stored_weight(editor, node, index)
+        elif value_at(node, 0).name in editor.plan.weights:  # else it joins the codes of an input
+            _stored_table(editor, node)
+
+
+def _stored_weight(editor: Editor, node: ir.Node, index: int) -> None:
+    name = str(value_at(node, index).name)
+    params = editor.parameters.weights[name]
+    codes = editor.weight_codes(name)
+    cast = ir.node("Cast", [editor.add(f"{name}.codes", codes)], {"to": FLOAT}, name=f"{name}.cast")
+    editor.graph.insert_before(node, cast)
+    scale = params.broadcast(params.scale, codes.shape)
+    scaled = editor.after(cast.outputs[0], "Mul", f"{name}.scaled", np.asarray(scale))
+    scaled.name = f"{name}.real"
+    node.replace_input_with(index, scaled)
+
+
+def _stored_table(editor: Editor, node: ir.Node) -> None:
+    name = str(value_at(node, 0).name)
+    params = editor.parameters.weights[name]
+    output = node.outputs[0]
+    uses = [(use.node, use.idx) for use in output.uses()]
+    table = editor.graph.initializers.get(f"{name}.codes") or editor.add(
+        f"{name}.codes", quantize(editor.parameters.constants[name], params)
+    )
+    node.replace_input_with(0, table)
+    output.dtype = ir.DataType.INT8
+    real = ir.node("Cast", [output], {"to": FLOAT}, name=f"{node.name}.cast")
+    editor.graph.insert_after(node, real)
+    scaled = editor.after(real.outputs[0], "Mul", f"{node.name}.scaled", params.scale)
+    for user, index in uses:
+        user.replace_input_with(index, scaled)

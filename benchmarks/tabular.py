@@ -108,7 +108,7 @@ def system_rows(system: System, section: Latency) -> list[Row]:
     """Runs the three methods and both peers on one system; returns all its rows."""
     with tempfile.TemporaryDirectory() as directory:
         results, models, trained = run_methods(system, Path(directory))
-    models["ort-static"] = ort_static(trained.prepared, trained.calibration)
+    models["ort-static"] = ort_static(trained.prepared, trained.calibration.inputs)
     models["ort-dynamic"] = ort_dynamic(trained.prepared)
     rows: list[Row] = []
     for method, evaluation in results.items():

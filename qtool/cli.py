@@ -81,9 +81,13 @@ def calibrate(
 ) -> None:
     """Plan the quantization and observe the range of every planned activation."""
     with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
-        from qtool.commands.calibrate import calibrate
+        from qtool.commands.calibrate import calibrate, read_representativeness
+        from qtool.report.console import console_representativeness
 
-        _print_folder(calibrate(context), as_json=as_json)
+        folder = calibrate(context)
+        if not as_json:
+            _show(console_representativeness(read_representativeness(folder)))
+        _print_folder(folder, as_json=as_json)
 
 
 @app.command()

@@ -45,7 +45,7 @@ HOMES = {
     "onnx_ir": {
         "calibration",
         "commands/export",
-        "commands/prepare",
+        "commands/inputs",
         "commands/quantize",
         "commands/train_qat",
         "evaluation",

@@ -16,27 +16,27 @@ from qtool.graph.parameters import Range, columns_of, constants_of
 from qtool.graph.plan import Plan
 from qtool.graph.tables import absorbed_tables
 from qtool.numerics.columns import column_gain_db
-from qtool.numerics.histogram import Histogram, joined
 from qtool.numerics.observers import Observe
+from qtool.numerics.tensor_statistics import TensorStatistics, joined
 
 MINIMUM_GAIN_DB = 6.0
 """One bit: 20 log10(2)."""
 
 
 def settle_columns(
-    model: ir.Model, plan: Plan, histograms: Mapping[str, Histogram], observer: Observe
-) -> tuple[Plan, dict[str, Histogram]]:
+    model: ir.Model, plan: Plan, statistics: Mapping[str, TensorStatistics], observer: Observe
+) -> tuple[Plan, dict[str, TensorStatistics]]:
     """Returns plan and statistics in which column scales that do not pay have become one scale."""
     absorbing, constants = absorbed_tables(model, plan), constants_of(model)
-    settled = dict(histograms)
+    settled = dict(statistics)
     for name, spec in plan.activations.items():
         if spec.axis is None or name in absorbing:
             continue
-        low, high = observer(histograms[name], spec)
-        known = Range(low, high, histograms[name].mean_square())
+        low, high = observer(statistics[name], spec)
+        known = Range(low, high, statistics[name].histogram.mean_square())
         if column_gain_db(columns_of(plan, name, known, constants)) < MINIMUM_GAIN_DB:
             plan = _with_one_scale(plan, name)
-            settled[name] = joined(histograms[name])
+            settled[name] = joined(statistics[name])
     return plan, settled
 
 

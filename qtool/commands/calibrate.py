@@ -12,9 +12,22 @@ from qtool.calibration.calibrate import Inputs, observe, ranges
 from qtool.calibration.settle import settle_columns
 from qtool.commands.context import Context
 from qtool.commands.plan import plan_for
-from qtool.commands.prepare import MODEL, data_content, prepared_stage, sample_rows, versions
+from qtool.commands.prepare import (
+    MODEL,
+    data_content,
+    dataset,
+    prepared_stage,
+    sample_rows,
+    versions,
+)
 from qtool.config.quantization import Calibrated
 from qtool.data.batch import Batch
+from qtool.data.column_fit import Representativeness
+from qtool.data.representativeness import representativeness
+from qtool.data.representativeness_file import (
+    representativeness_from_json,
+    representativeness_to_json,
+)
 from qtool.errors import ConfigError
 from qtool.graph.model_file import read_model
 from qtool.graph.parameters import Range
@@ -24,12 +37,13 @@ from qtool.runs import content, write_text
 
 PLAN = "plan.json"
 RANGES = "ranges.json"
+REPRESENTATIVENESS = "representativeness.json"
 BATCH_ROWS = 256
 """Rows per calibration batch; results do not depend on it, memory does."""
 
 
 def calibrate(context: Context) -> Path:
-    """Observes the planned activations: folder with plan.json and ranges.json.
+    """Observes the planned activations: folder with plan, ranges and representativeness.
 
     Raises:
         ConfigError: the plan has no activation to calibrate.
@@ -52,6 +66,8 @@ def calibrate(context: Context) -> Path:
         write_text(folder / PLAN, settled.to_json())
         found = ranges(settled, histograms, chosen)
         write_text(folder / RANGES, ranges_to_json(found, sample))
+        fit = representativeness(dataset(context), iter([sample]), context.progress)
+        write_text(folder / REPRESENTATIVENESS, representativeness_to_json(fit))
 
     key = context.key(
         model=content(prepared),
@@ -63,6 +79,12 @@ def calibrate(context: Context) -> Path:
     return context.run.stage("calibrate", key, make, force=context.run.force)
 
 
+def read_representativeness(folder: Path) -> Representativeness:
+    """Returns how the calibration sample of a stage fits the other splits."""
+    file = folder / REPRESENTATIVENESS
+    return representativeness_from_json(file.read_text(encoding="utf-8"), str(file))
+
+
 def read_plan(folder: Path) -> Plan:
     """Returns the plan that a stage left in ``folder``."""
     return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"), str(folder / PLAN))
@@ -70,8 +92,9 @@ def read_plan(folder: Path) -> Plan:
 
 def ranges_to_json(found: dict[str, Range], sample: Batch) -> str:
     """Returns the ranges as text, with what they were observed on; one line per activation."""
-    positives = int(sample.labels.sum())
-    lines = [f'  "samples": {len(sample)},', f'  "positives": {positives},', '  "ranges": {']
+    positives = None if sample.labels is None else int(sample.labels.sum())
+    counted = f'  "samples": {len(sample)},', f'  "positives": {json.dumps(positives)},'
+    lines = [*counted, '  "ranges": {']
     rows = [
         f"    {json.dumps(name)}: "
         + json.dumps(

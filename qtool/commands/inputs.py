@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from qtool.config.data import Data, Dtype, SequenceInput
+from qtool.config.data import Data, Dtype, Input, SequenceInput
 from qtool.data.encoding import Encoder
 from qtool.data.signature import Tensor
 from qtool.data.tabular import CategoricalEncoding
@@ -51,7 +51,6 @@ def _check_input(info: TensorInfo, made: Tensor, key: str, data: Data, where: st
         raise ModelError(
             where, f"dtype {info.dtype}", f"{made.dtype}, as {key} makes it", _retype(info, data)
         )
-    fixed = [dim for dim in info.shape[1:] if isinstance(dim, int)]
     fits = len(info.shape) == len(made.shape) + 1 and all(
         not isinstance(dim, int) or dim == size
         for dim, size in zip(info.shape[1:], made.shape, strict=True)
@@ -62,7 +61,7 @@ def _check_input(info: TensorInfo, made: Tensor, key: str, data: Data, where: st
             where,
             f"shape {info.shape}",
             f"({expected}), as {key} makes it",
-            _reshape(info, made, fixed),
+            _reshape(info, made, data.inputs.get(info.name)),
         )
     if isinstance(info.shape[0], int):
         raise ModelError(
@@ -92,13 +91,13 @@ def _retype(info: TensorInfo, data: Data) -> str:
     return f"Set dtype: {info.dtype}."
 
 
-def _reshape(info: TensorInfo, made: Tensor, fixed: list[int]) -> str:
+def _reshape(info: TensorInfo, made: Tensor, part: Input | None) -> str:
     if len(info.shape) != len(made.shape) + 1:
         return (
             f"The model takes {len(info.shape)} axes. Set its kind: numeric and categorical make "
             "2, sequence 2 or 3 (stack), tensor as many as the column has."
         )
-    if len(made.shape) > 1 or len(fixed) == 0:
+    if part is None or part.kind == "sequence":  # a mask has no section of its own
         return "Set length, or give the columns that the model was trained on."
     return "Give the columns that the model was trained on, in its order."
 

@@ -7,10 +7,9 @@ from qtool.commands.prepare import MODEL, dataset, prepared_stage
 from qtool.config.quantization import AutoQuantization
 from qtool.errors import ModelError
 from qtool.graph.costs import Workload, measured_values
-from qtool.graph.model_file import read_model
+from qtool.graph.model_file import model_sha256, read_model
 from qtool.graph.plan import Plan
 from qtool.graph.planner import make_plan
-from qtool.runs import sha256_of
 from qtool.runtime.shapes import shapes_of
 
 WORKLOAD_ROWS = 16
@@ -31,7 +30,7 @@ def plan_for(context: Context) -> Plan:
         rows = next(dataset(context).batches("calibration", WORKLOAD_ROWS))
         shapes = shapes_of(model, measured_values(model), rows.inputs)
         workload = Workload(tuple(context.experiment.target.batch_sizes), shapes, len(rows))
-    plan = make_plan(model, sha256_of(path), section, context.target, workload)
+    plan = make_plan(model, model_sha256(path), section, context.target, workload)
     if not plan.weights and not plan.activations:
         raise ModelError(
             "the FP32 model",

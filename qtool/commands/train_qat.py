@@ -12,6 +12,7 @@ import torch
 
 from qtool.commands.calibrate import RANGES, calibrate, ranges_from_json, read_plan
 from qtool.commands.context import Context
+from qtool.commands.plan import plan_for
 from qtool.commands.prepare import (
     MODEL,
     PARITY,
@@ -54,15 +55,15 @@ def train_qat(context: Context) -> Path:
             "train_qat: {epochs: …}",
             "Add it, or use 'qtool quantize'.",
         )
-    prepared, calibrated = prepared_stage(context), calibrate(context)
-    plan = read_plan(calibrated)
-    if not plan.activations:
+    if not plan_for(context).activations:
         raise ModelError(
             "train_qat",
             "the plan has no layer that computes in INT8",
             "one for training to adapt to",
             "Remove train_qat: what is only stored in INT8 needs no training.",
         )
+    prepared, calibrated = prepared_stage(context), calibrate(context)
+    plan = read_plan(calibrated)
     threads = detect().cores
 
     def make(folder: Path) -> None:

@@ -56,6 +56,13 @@ class Experiment(Section):
                 "train_qat applies to quantization.method static, whose activation ranges are "
                 f"fixed; found {self.quantization.method}. Remove train_qat or choose static"
             )
+        if self.data.label is None and self.train_qat is not None:
+            raise ValueError("train_qat needs labels: name the column in data.label")
+        if self.data.label is None and "minimum_class_share" in self.quantization.model_fields_set:
+            raise ValueError(
+                "quantization.minimum_class_share needs labels: name the column in data.label, or "
+                "remove it for a sample that does not look at classes"
+            )
         if isinstance(self.model, OnnxModel) and "training" in self.model_fields_set:
             raise ValueError(
                 "training applies to a torch model; an ONNX model is trained already. "

@@ -22,6 +22,18 @@ class PercentileObserver(Section):
     percentile: float = Field(99.99, gt=50, le=100)
 
 
+class MovingAverageObserver(Section):
+    """The range is the mean smallest and the mean largest value of blocks of 64 rows."""
+
+    method: Literal["moving_average"]
+
+
+class EntropyObserver(Section):
+    """The range whose codes tell most about the values (least Kullback-Leibler divergence)."""
+
+    method: Literal["entropy"]
+
+
 class MseObserver(Section):
     """The range with the smallest expected squared quantization error."""
 
@@ -29,7 +41,8 @@ class MseObserver(Section):
 
 
 Observer = Annotated[
-    MinMaxObserver | PercentileObserver | MseObserver, Field(discriminator="method")
+    MinMaxObserver | MovingAverageObserver | PercentileObserver | EntropyObserver | MseObserver,
+    Field(discriminator="method"),
 ]
 
 
@@ -60,7 +73,9 @@ class Calibrated(WeightOptions):
     """What the methods with ranges from calibration have in common."""
 
     observer: Observer = MseObserver(method="mse")
-    samples: int = Field(16_384, gt=0, description="calibration rows")
+    samples: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        16_384, description="calibration rows; auto: as many as it takes until no range moves"
+    )
     minimum_class_share: float = Field(
         0.1, ge=0, le=0.5, description="smallest share of each class among the calibration rows"
     )

@@ -38,7 +38,7 @@ def calibration_rows(
     Args:
         dataset: the rows.
         samples: rows to yield; None, or more than there are, for all rows of the split.
-        minimum_class_share: see ``sample_rows``; without labels the sample is uniform.
+        minimum_class_share: see ``choose_rows``; without labels the sample is uniform.
         seed: another seed gives another sample.
         batch_rows: rows per batch, the last may be shorter; the rows do not depend on it.
 
@@ -48,11 +48,11 @@ def calibration_rows(
     only = None
     if samples is not None and samples < dataset.fitted.counts.rows["calibration"]:
         rows = dataset.row_numbers("calibration")
-        only = sample_rows(rows, samples, minimum_class_share, seed)
+        only = choose_rows(rows, samples, minimum_class_share, seed)
     yield from dataset.batches("calibration", batch_rows, only)
 
 
-def sample_rows(
+def choose_rows(
     batches: Iterable[Batch], samples: int, minimum_class_share: float, seed: int
 ) -> Rows:
     """Returns the row numbers of the sample, sorted; all when there are ``samples`` or fewer.

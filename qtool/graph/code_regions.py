@@ -10,9 +10,11 @@ kernels for codes go:
 3. Add, Concat, LeakyRelu, Sigmoid and average pools have kernels on codes (QLinearAdd …). An
    input that only a Concat reads shares its scale, which turns the Concat into a copy.
    One of the inputs may be a value that is quantized beside its float form.
-4. An operand of a static product is quantized before the nodes that only move it, which then move
+4. An Add of what static Gemms leave, which only dense layers and other such Adds read (the
+   residual of an MLP), works on codes too: without normalization between them, nothing needs floats.
+5. An operand of a static product is quantized before the nodes that only move it, which then move
    a quarter of the bytes.
-5. Anything else ends the region and reads dequantized values.
+6. Anything else ends the region and reads dequantized values.
 """
 
 from __future__ import annotations
@@ -74,6 +76,7 @@ def find_codes(
 ) -> Codes:
     """Returns what lies on codes around the ``static`` layers; ``ruled_out`` nodes stay float."""
     finder = _Finder(static, ruled_out)
+    finder.find_residuals(model)
     for node in model.graph:
         if node in static:
             finder.layer(static[node])
@@ -95,6 +98,49 @@ class _Finder:
         self.codes = Codes()
         self.planned: set[ir.Value] = set()
         self.only_codes: set[ir.Value] = set()
+        self.residuals: set[ir.Node] = set()
+
+    def find_residuals(self, model: ir.Model) -> None:
+        """Finds the Adds of rule 4: all candidates, less those that another one rules out."""
+        self.residuals = {
+            node
+            for node in model.graph
+            if node.op_type == "Add"
+            and node.name not in self.ruled_out
+            and any(self._is_static_gemm(value) for value in node.inputs)
+        }
+        while True:
+            kept = {node for node in self.residuals if self._stays_on_codes(node)}
+            if kept == self.residuals:
+                return
+            self.residuals = kept
+
+    def _stays_on_codes(self, node: ir.Node) -> bool:
+        relu = self._folded_relu(node)
+        output = node.outputs[0] if relu is None else relu.outputs[0]
+        return self._only_dense(output) and all(self._can_be_codes(x) for x in node.inputs)
+
+    def _can_be_codes(self, value: ir.Value | None) -> bool:
+        """A static Gemm's output that nobody else reads, or a residual or folded Relu."""
+        producer = None if value is None else value.producer()
+        if value is None or producer is None or not self._only_dense(value):
+            return False
+        if producer.op_type == "Relu" and producer.name not in self.ruled_out:
+            before = value_at(producer, 0)
+            return self._is_static_gemm(before) or before.producer() in self.residuals
+        return self._is_static_gemm(value) or producer in self.residuals
+
+    def _only_dense(self, value: ir.Value) -> bool:
+        uses = list(value.uses())
+        if not uses or value.is_graph_output():
+            return False
+        return all(use.node in self.residuals or use.node.op_type == "Gemm" for use in uses)
+
+    def _is_static_gemm(self, value: ir.Value | None) -> bool:
+        producer = None if value is None else value.producer()
+        if value is None or producer not in self.static or producer.op_type != "Gemm":
+            return False
+        return len(value.uses()) == 1 and not value.is_graph_output()
 
     def layer(self, layer: Layer) -> None:
         """Plans what a static layer reads, and what a convolution leaves."""
@@ -114,7 +160,10 @@ class _Finder:
             self.codes.nodes[str(node.name)] = FOLDED
         elif moves_codes(node) and node.inputs[0] in self.only_codes and _can_move(node):
             self._move(node)
-        elif node.op_type in ON_CODES and self._on_codes(node):
+        elif node in self.residuals or (node.op_type in ON_CODES and self._on_codes(node)):
+            for value in node.inputs:
+                assert value is not None
+                self._plan(value)  # what a Gemm leaves for a residual is not planned yet
             self.codes.nodes[str(node.name)] = ON_CODES[node.op_type]
             self._leave(node)
             if node.op_type == "Concat":
@@ -183,7 +232,9 @@ class _Finder:
         if not uses or value.is_graph_output():
             return False
         return all(
-            use.node in self.static and use.idx in self.static[use.node].inputs for use in uses
+            use.node in self.residuals
+            or (use.node in self.static and use.idx in self.static[use.node].inputs)
+            for use in uses
         )
 
     def _is_folded_output(self, value: ir.Value) -> bool:

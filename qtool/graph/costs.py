@@ -25,12 +25,15 @@ from qtool.graph.layers import METHODS, Layer, layer_of, value_at, why_not
 from qtool.graph.plan import Treatment
 from qtool.graph.targets import Target
 
-QUANTIZE_NS = 0.25
-"""QuantizeLinear, per element."""
+QUANTIZE_NS, REQUANTIZE_NS, RELU_NS = 0.25, 0.09, 0.12
+"""Per element: QuantizeLinear; codes instead of floats from an integer product; a Relu of its own."""
 FLOAT_FIXED_US, FLOAT_GOPS = 1.2, 150.0
 SMALL_PRODUCT_GOPS = 100.0
 """Float product of two activations: many small matrices."""
-FLOAT_CONV_GOPS = 80.0
+FLOAT_CONV_GOPS, FLOAT_CONV_OUTPUT_NS = 150.0, 0.2
+UNPACKED_CONV_OUTPUT_NS = 0.4
+"""More per output where the channels are no multiple of 4: the special integer kernel needs that."""
+FEW_ROWS = 8
 CACHE_BYTES, CACHE_GB_PER_S, MEMORY_GB_PER_S = 1_500_000, 150.0, 27.0
 """Weights up to this total stay in a core's second-level cache."""
 
@@ -64,21 +67,22 @@ class Workload:
 class IntegerKernels:
     """Constants of a target's integer kernels."""
 
+    few_rows_fixed_us: float
     fixed_us: float
     gops: float
     conv_gops: float
     per_output_ns: float
     smallest_rows: int
     """A product with fewer rows takes as long as with these (matrix tiles)."""
-    lstm_hidden: int
-    """From this many hidden units the integer LSTM is the faster one."""
+    lstm_units: int
+    """From this many hidden units plus half the inputs the integer LSTM is the faster one."""
 
 
 KERNELS = {
-    "x86_amx": IntegerKernels(2.0, 4000.0, 450.0, 0.33, 16, 128),
-    "x86_vnni": IntegerKernels(1.2, 500.0, 450.0, 0.30, 1, 128),
-    "x86_avx2": IntegerKernels(1.2, 250.0, 200.0, 0.35, 1, 128),
-    "arm_dotprod": IntegerKernels(1.2, 300.0, 250.0, 0.35, 1, 256),
+    "x86_amx": IntegerKernels(2.0, 1.3, 4000.0, 900.0, 0.33, 16, 128),
+    "x86_vnni": IntegerKernels(1.6, 1.2, 500.0, 900.0, 0.30, 1, 128),
+    "x86_avx2": IntegerKernels(1.6, 1.2, 250.0, 200.0, 0.35, 1, 128),
+    "arm_dotprod": IntegerKernels(1.6, 1.2, 300.0, 250.0, 0.35, 1, 256),
 }
 
 
@@ -113,8 +117,10 @@ def fastest_methods(
         ]
         return math.exp(sum(logarithms) / len(logarithms))
 
-    # What one convolution leaves as codes the next one reads, so they are decided together.
-    convolutions = [layer for layer in layers.values() if layer.kind == "conv"]
+    # What one convolution leaves as codes the next one reads, so they are decided together; only
+    # the first ones can be float at the price of quantizing their output instead of their input.
+    first = {node for node, layer in layers.items() if layer.kind == "conv" and _is_first(node)}
+    convolutions = [layer for node, layer in layers.items() if layer.kind == "conv"]
     convolutions_gain = gain(convolutions) if convolutions else 1.0
     found: dict[ir.Node, tuple[Treatment, str]] = {}
     for node, layer in layers.items():
@@ -129,6 +135,8 @@ def fastest_methods(
             found[node] = _lstm(layer, kernels)
         else:
             layer_gain = convolutions_gain if layer.kind == "conv" else gain([layer])
+            if node in first:
+                layer_gain = min(layer_gain, gain([layer]))
             found[node] = _by_gain(layer, layer_gain, workload)
     return found
 
@@ -144,35 +152,81 @@ def _by_gain(layer: Layer, gain: float, workload: Workload) -> tuple[Treatment, 
 
 
 def _lstm(layer: Layer, kernels: IntegerKernels) -> tuple[Treatment, str]:
-    hidden = layer.node.attributes.get_int("hidden_size", 0) or 0
+    _, gates, inputs = _shape(layer.weight())
+    units = gates // 4 + inputs // 2
     missing = why_not(layer, "dynamic")
-    if missing is None and hidden >= kernels.lstm_hidden:
+    if missing is None and units >= kernels.lstm_units:
         return "dynamic", METHODS["lstm"]["dynamic"]
-    reason = missing or f"the integer LSTM is slower below {kernels.lstm_hidden} hidden units"
+    reason = missing or f"the integer LSTM is slower at {gates // 4} units and {inputs} inputs"
     return "storage", f"{reason}: stored as int8, computed in float"
 
 
 def _float_us(layer: Layer, workload: Workload, batch: int, float_bytes: int) -> float:
     rate = {"dense": FLOAT_GOPS, "product": SMALL_PRODUCT_GOPS, "conv": FLOAT_CONV_GOPS}[layer.kind]
     operations = 2 * _multiplications(layer, workload, batch) / rate / 1e3
-    return FLOAT_FIXED_US + operations + _loading_us(_weight_count(layer) * 4, float_bytes)
+    extra = _chained_elements(layer, workload, batch) * RELU_NS / 1e3
+    if layer.kind == "conv":
+        written = FLOAT_CONV_OUTPUT_NS + (QUANTIZE_NS if _is_first(layer.node) else 0.0)
+        extra += workload.elements(layer.output, batch) * written / 1e3
+    loading = _loading_us(_weight_count(layer) * 4, float_bytes)
+    return FLOAT_FIXED_US + operations + extra + loading
 
 
 def _integer_us(
     layer: Layer, kernels: IntegerKernels, workload: Workload, batch: int, float_bytes: int
 ) -> float:
-    inputs = [workload.elements(layer.node.inputs[index], batch) for index in layer.inputs]
+    inputs = sum(workload.elements(layer.node.inputs[index], batch) for index in layer.inputs)
+    chained = _chained_elements(layer, workload, batch)
     outputs = workload.elements(layer.output, batch)
     rows = outputs / max(1, workload.width(layer.output))
     gops = kernels.conv_gops if layer.kind == "conv" else kernels.gops
     idle = 1.0 if layer.kind == "conv" else max(1.0, kernels.smallest_rows / rows)
+    per_output_ns = kernels.per_output_ns
+    if layer.kind == "conv":
+        # Codes come from the convolution before, except in the first one.
+        inputs = inputs if _is_first(layer.node) else 0.0
+        if _shape(layer.weight())[1] % 4:
+            per_output_ns += UNPACKED_CONV_OUTPUT_NS
+    few_rows = layer.kind != "conv" and rows < FEW_ROWS
     return (
-        kernels.fixed_us
+        (kernels.few_rows_fixed_us if few_rows else kernels.fixed_us)
         + 2 * _multiplications(layer, workload, batch) * idle / gops / 1e3
-        + outputs * kernels.per_output_ns / 1e3
-        + sum(inputs) * QUANTIZE_NS / 1e3
+        + outputs * per_output_ns / 1e3
+        + ((inputs - chained) * QUANTIZE_NS + chained * REQUANTIZE_NS) / 1e3
         + _loading_us(_weight_count(layer), float_bytes // 4)
     )
+
+
+def _is_first(node: ir.Node) -> bool:
+    """Whether no other convolution lies before ``node`` without another layer between them."""
+    waiting, seen = [node.inputs[0]], set()
+    while waiting:
+        value = waiting.pop()
+        producer = None if value is None else value.producer()
+        if producer is None or producer in seen:
+            continue
+        seen.add(producer)
+        if producer.op_type == "Conv":
+            return False
+        if producer.op_type not in ("LSTM", "GRU", "Gemm", "MatMul"):
+            waiting.extend(producer.inputs)
+    return True
+
+
+def _chained_elements(layer: Layer, workload: Workload, batch: int) -> float:
+    """Elements of an input that another dense layer leaves through a Relu.
+
+    Between two integer layers the Relu is folded, and codes pass instead of floats.
+    """
+    if layer.node.op_type != "Gemm":
+        return 0.0
+    value = value_at(layer.node, 0)
+    relu = value.producer()
+    if relu is None or relu.op_type != "Relu" or relu.inputs[0] is None:
+        return 0.0
+    producer = relu.inputs[0].producer()
+    chained = producer is not None and producer.op_type == "Gemm"
+    return workload.elements(value, batch) if chained else 0.0
 
 
 def _multiplications(layer: Layer, workload: Workload, batch: int) -> float:

@@ -5,7 +5,8 @@ The arithmetic is that of ``data.encoding`` in the same float32 operations:
     Where(IsNaN(x), fill, x) → Where(log, Sign(x) * Log(Abs(x) + 1), x) → Sub → Mul → Clip
     categorical column → ai.onnx.ml LabelEncoder (0 for missing and unseen) → Unsqueeze → Concat
 
-A step that would do nothing is left out.
+A step that would do nothing is left out. Sequences and tensors have no raw form in a graph: their
+inputs stay as they are and take encoded arrays.
 """
 
 from __future__ import annotations
@@ -88,6 +89,9 @@ class _Front:
             raws.append(raw)
             codes.append(self._node("Unsqueeze", f"{label}.column", found, np.array([1])))
         joined = self._node("Concat", f"{name}.joined", *codes, attributes={"axis": 1})
+        if part.dtype == "int32":
+            to = {"to": int(ir.DataType.INT32)}
+            joined = self._node("Cast", f"{name}.int32", joined, attributes=to)
         self.model.opset_imports[ML_DOMAIN] = ML_OPSET
         self._replace_input(encoded, joined, raws)
 

@@ -12,7 +12,6 @@ from qtool.errors import ModelError
 from qtool.graph.model_file import constant
 from qtool.graph.plan import Plan
 from qtool.graph.tables import absorbed_tables, column_count
-from qtool.graph.targets import TARGETS
 from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
 from qtool.numerics.columns import Columns, widen_columns
 
@@ -90,7 +89,7 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
 
 
 def owner_of(plan: Plan, name: str) -> str:
-    """Returns the activation whose scale and zero point ``name`` has: itself where it shares none."""
+    """Returns the activation whose scale and zero point ``name`` has: often itself."""
     while name in plan.shares:
         name = plan.shares[name]
     return name
@@ -119,14 +118,14 @@ def _fitting_bias(params: QuantParams, bias: Array, input_scale: float, name: st
 
 def columns_of(plan: Plan, name: str, known: Range, constants: dict[str, Array]) -> Columns:
     """Returns the column-wise activation ``name`` beside the weights that absorb its scales."""
-    readers = [constants[w] for w, weight in plan.weights.items() if weight.folds == name]
+    readers = [w for w, weight in plan.weights.items() if weight.folds == name]
     return Columns(
         known.low,
         known.high,
         known.mean_square,
-        np.concatenate(readers, axis=1),
+        np.concatenate([constants[weight] for weight in readers], axis=1),
         levels=plan.activations[name].qmax - plan.activations[name].qmin,
-        weight_qmax=TARGETS[plan.target].weight(axis=None).qmax,
+        weight_qmax=min(plan.weights[weight].spec.qmax for weight in readers),
     )
 
 

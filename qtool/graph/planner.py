@@ -119,7 +119,7 @@ def _activations(
     found = {}
     for name in codes.values:
         if name in codes.weight_like:
-            found[name] = target.weight(axis=None)
+            found[name] = target.weight(axis=None, calibrated=False)
         else:
             column_wise = name in columns and _only_feeds(values[name], dense)
             found[name] = target.activation(columns=column_wise)
@@ -163,11 +163,11 @@ def _weight_spec(
         return QuantSpec("int8", symmetric=True, bits=section.bits, block=section.block_size)
     if method == "storage":
         return QuantSpec("int8", symmetric=True, axis=outputs)
-    if layer.kind == "lstm":
-        return target.weight(axis=0)  # one scale per direction
-    if layer.kind == "conv":
-        return target.weight(axis=0)  # measured: costs nothing, and channels differ widely
-    return target.weight(axis=outputs if section.per_channel else None)
+    calibrated = method == "static"
+    if layer.kind in ("lstm", "conv"):
+        # An LSTM has one scale per direction; one per channel costs a convolution nothing.
+        return target.weight(axis=0, calibrated=calibrated)
+    return target.weight(axis=outputs if section.per_channel else None, calibrated=calibrated)
 
 
 def _node_plan(

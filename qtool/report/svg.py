@@ -26,6 +26,7 @@ COLORS = {
     "flip": "#a6417f",
     "static": "#009e73",
     "dynamic": "#56b4e9",
+    "weight_only": "#f0e442",
     "storage": "#e69f00",
     "float": "#9aa5b1",
     "unchanged": "#d3dae1",

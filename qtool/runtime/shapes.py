@@ -9,7 +9,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qtool.graph.copy_outputs import with_outputs
-from qtool.graph.model_file import model_bytes
 from qtool.runtime.sessions import Session
 
 
@@ -21,6 +20,6 @@ def shapes_of(
     Raises:
         ModelError: the model cannot run on it.
     """
-    session = Session(model_bytes(with_outputs(model, names)), "the FP32 model")
+    session = Session(with_outputs(model, names), "the FP32 model")
     values = {**inputs, **session.run(inputs)}
     return {name: tuple(values[name].shape) for name in names}

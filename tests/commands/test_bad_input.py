@@ -238,12 +238,31 @@ CASES = {
     ),
     "layer rule": Case(
         CONFIG,
-        ("'haed*' matches no node", "body.0, body.1, head"),
+        ("'haed*' matches no node", "body.0 (dense), body.1 (dense)"),
         overrides=("quantization.layers=[{match: 'haed*', method: float}]",),
+    ),
+    "rule that its layer cannot follow": Case(
+        CONFIG,
+        ("asks for dynamic, but for", "(Gather) a lookup computes nothing", "expected one of storage"),
+        overrides=("quantization.layers=[{match: Gather, method: dynamic}]",),
+    ),
+    "rule on a node without weights": Case(
+        CONFIG,
+        ("'Relu' matches no layer that can be dynamic, only Relu",),
+        overrides=("quantization.layers=[{match: Relu, method: dynamic}]",),
+    ),
+    "static layer without calibration": Case(
+        CONFIG,
+        ("a layer is to be static under the method dynamic", "Set quantization.method to static"),
+        config="dynamic.yaml",
+        overrides=("quantization.layers=[{match: Gemm, method: static}]",),
     ),
     "no train_qat section": Case(CONFIG, ("train_qat: no such section",), command="train-qat"),
     "dynamic needs no ranges": Case(
-        CONFIG, ("expected static for calibrate",), command="calibrate", config="dynamic.yaml"
+        CONFIG,
+        ("dynamic, which needs no ranges from calibration", "Use 'qtool quantize' directly"),
+        command="calibrate",
+        config="dynamic.yaml",
     ),
     "override without a value": Case(2, ("--set seed: not an override",), overrides=("seed",)),
     "missing columns": Case(

@@ -93,7 +93,7 @@ def test_figures_equal_those_of_the_whole_arrays(dataset: Dataset) -> None:
     assert fits["s.steps"].high == np.float32(values.max())
 
 
-@pytest.mark.parametrize("batch_rows", [1, 333, 10_000])
+@pytest.mark.parametrize("batch_rows", [17, 333, 10_000])
 def test_batch_size_changes_nothing(dataset: Dataset, make_data, batch_rows: int) -> None:
     expected = representativeness_to_json(report(dataset, 200))
     data = make_data(INPUTS, label=None, split=SPLIT, batch_rows=batch_rows)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from qtool.data.batch import Batch, join
 from qtool.data.dataset import Dataset
 from qtool.data.fitting import fit
-from qtool.data.sampling import calibration_rows, class_quotas, sample_rows
+from qtool.data.sampling import calibration_rows, choose_rows, class_quotas
 from qtool.progress import SilentProgress
 
 
@@ -54,8 +54,8 @@ def test_batch_size_and_order_do_not_matter(
     rows = np.arange(1000, 1060)
     shuffled = rows[order]
     samples = min(samples, 5) if few else samples
-    expected = sample_rows(batches(rows, rows % 7 == 0 if labelled else None, 60), samples, 0.2, 3)
-    found = sample_rows(
+    expected = choose_rows(batches(rows, rows % 7 == 0 if labelled else None, 60), samples, 0.2, 3)
+    found = choose_rows(
         batches(shuffled, shuffled % 7 == 0 if labelled else None, size), samples, 0.2, 3
     )
     np.testing.assert_array_equal(found, expected)
@@ -66,7 +66,7 @@ def test_batch_size_and_order_do_not_matter(
 def test_a_larger_sample_contains_the_smaller() -> None:
     rows = np.arange(5_000)
     sizes = (10, 100, 1_000)
-    nested = [set(sample_rows(batches(rows, rows % 9 == 0, 512), n, 0.1, 1)) for n in sizes]
+    nested = [set(choose_rows(batches(rows, rows % 9 == 0, 512), n, 0.1, 1)) for n in sizes]
     assert nested[0] < nested[1] < nested[2]
 
 
@@ -74,14 +74,14 @@ def test_sample_is_uniform_within_a_class_over_seeds() -> None:
     rows = np.arange(200)
     drawn = np.zeros(200)
     for seed in range(400):
-        drawn[sample_rows(batches(rows, rows < 20, 64), 50, 0.2, seed)] += 1
+        drawn[choose_rows(batches(rows, rows < 20, 64), 50, 0.2, seed)] += 1
     # 10 of 20 positives and 40 of 180 negatives each time.
     np.testing.assert_allclose(drawn[:20] / 400, 0.5, atol=0.11)
     np.testing.assert_allclose(drawn[20:] / 400, 40 / 180, atol=0.1)
 
 
 def test_no_rows() -> None:
-    assert sample_rows([], 9, 0.1, 0).tolist() == []
+    assert choose_rows([], 9, 0.1, 0).tolist() == []
 
 
 @pytest.fixture

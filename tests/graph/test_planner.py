@@ -66,9 +66,7 @@ def test_dynamic_plan_needs_no_activations():
 
 @pytest.mark.parametrize("match", ["head", "he*", "Gemm"])
 def test_a_rule_keeps_layers_in_float(match):
-    section = StaticQuantization(
-        method="static", layers=[LayerRule(match=match, method="float")]
-    )
+    section = StaticQuantization(method="static", layers=[LayerRule(match=match, method="float")])
     plan = plan_of(fraud_like(), section)
     assert treatments(plan)["head"] == "float"
     assert "head.weight" not in plan.weights
@@ -77,20 +75,23 @@ def test_a_rule_keeps_layers_in_float(match):
 
 
 def test_a_rule_that_matches_nothing_is_an_error():
-    section = StaticQuantization(
-        method="static", layers=[LayerRule(match="haed", method="float")]
-    )
+    section = StaticQuantization(method="static", layers=[LayerRule(match="haed", method="float")])
     with pytest.raises(ConfigError, match=r"'haed' matches no node.*body.0 \(dense\), body.1"):
         plan_of(fraud_like(), section)
 
 
 @pytest.mark.parametrize(
-    ("target", "dtype", "bits"), [("x86_avx2", "uint8", 7), ("arm_dotprod", "int8", 8)]
+    ("target", "dtype", "bits"), [("x86_avx2", "uint8", 8), ("arm_dotprod", "int8", 8)]
 )
 def test_targets_choose_dtype_and_weight_bits(target, dtype, bits):
     plan = plan_of(mlp(), target=target)
     assert {spec.dtype for spec in plan.activations.values()} == {dtype}
     assert {weight.spec.bits for weight in plan.weights.values()} == {bits}
+
+
+def test_dynamic_weights_have_seven_bits_where_saturation_cannot_be_foreseen():
+    plan = plan_of(mlp(), DynamicQuantization(method="dynamic"), target="x86_avx2")
+    assert {weight.spec.bits for weight in plan.weights.values()} == {7}
 
 
 def test_a_plan_survives_its_file():

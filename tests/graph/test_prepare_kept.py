@@ -275,3 +275,11 @@ def test_a_quantized_model_is_refused(inside):
     )
     with pytest.raises(ModelError, match="already quantized: it has DequantizeLinear, Quanti"):
         prepare(model)
+
+
+def test_a_stale_shape_of_a_constant_is_dropped():
+    inputs, outputs = [("x", FLOAT, ["batch", 8])], [("y", FLOAT, ["batch", 4])]
+    nodes = [node("MatMul", "x", "w", output="y")]
+    model = model_of(nodes, inputs, outputs, {"w": floats(8, 4)})
+    model.graph.initializers["w"].shape = ir.Shape([8, 5])
+    assert prepare(model).graph.initializers["w"].shape == (8, 4)

@@ -118,9 +118,7 @@ def test_metadata_says_what_it_is():
 
 
 def test_a_table_ruled_to_float_stays_float_in_the_file():
-    rule = StaticQuantization(
-        method="static", layers=[LayerRule(match="table.0", method="float")]
-    )
+    rule = StaticQuantization(method="static", layers=[LayerRule(match="table.0", method="float")])
     rows = fraud_rows(500)
     _, _, int8 = quantized(fraud_like(), rows, rule)
     tables = {

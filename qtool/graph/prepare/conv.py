@@ -3,7 +3,8 @@
 1. A missing bias becomes zeros; constants that several places share are copied.
 2. A Slice that cuts the last steps off a convolution which pads that many at the end (the "chomp"
    of causal convolutions) becomes less padding: nothing is computed to be thrown away, and nothing
-   stands between two convolutions.
+   stands between two convolutions. FP32 TCN of 4 levels, 100 steps, batch 1, one core: 1.19x with
+   32 channels, 1.13x with 64, 1.07x with 128.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ there is a bias Add(product, bias of shape (N,)).
 2. Gemm attributes transB, alpha and beta are folded into the constants.
 3. A missing bias of a Gemm becomes zeros; a bias of shape (1, N), (1,), () or (1, .., 1, N) is
    spread to (N,) and comes second in its Add.
-4. Each layer owns its constants: an initializer that several places share is copied, or else two
+4. MatMul(x, Transpose(W)) gets the transposed constant, also where W is an embedding table too
+   (tied weights): a table is read by rows and a layer multiplied, so they are quantized apart.
+5. Each layer owns its constants: an initializer that several places share is copied, or else two
    layers would be quantized, and trained, as one.
 
 The runtime fuses exactly this Gemm with the Q/DQ nodes around it (ONNX Runtime 1.31, QDQ Gemm
@@ -29,6 +31,8 @@ from qtool.graph.prepare.ownership import own
 def dense(model: ir.Model) -> None:
     """Rewrites the dense layers of ``model`` in place."""
     for node in list(model.graph):
+        if node.op_type == "MatMul" and node.domain == "":
+            _fold_transposed(model.graph, node)
         if is_dense_product(node):
             _from_matmul(model.graph, node)
     for node in list(model.graph):
@@ -83,6 +87,18 @@ def _is_bias(array: NDArray[np.generic] | None, outputs: int) -> bool:
     return array.size in (1, outputs)
 
 
+def _fold_transposed(graph: ir.Graph, node: ir.Node) -> None:
+    transpose = node.inputs[1].producer() if node.inputs[1] is not None else None
+    if transpose is None or transpose.op_type != "Transpose":
+        return
+    table = constant(transpose.inputs[0])
+    if table is None or table.ndim != 2 or table.dtype != np.float32:
+        return
+    if tuple(transpose.attributes.get_ints("perm") or (1, 0)) == (1, 0):
+        name = f"{transpose.inputs[0].name}.transposed"  # type: ignore[union-attr]
+        own(graph, node, 1, np.ascontiguousarray(table.T, np.float32), name)
+
+
 def _from_matmul(graph: ir.Graph, node: ir.Node) -> None:
     x = node.inputs[0]
     if x is None or x.shape is None or len(x.shape) != 2:
@@ -119,7 +135,9 @@ def _canonical(graph: ir.Graph, node: ir.Node) -> None:
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
     bias_value = node.inputs[2] if len(node.inputs) > 2 else None
     bias = np.zeros(1, np.float32) if bias_value is None else _float_constant(bias_value)
-    weight = np.ascontiguousarray(weight * np.float32(alpha), np.float32)
+    if alpha != 1.0:  # else a weight that is memory-mapped stays so
+        weight = weight * np.float32(alpha)
+    weight = np.ascontiguousarray(weight, np.float32)
     bias = np.broadcast_to(bias.reshape(-1) * np.float32(beta), (weight.shape[1],))
     name = node.inputs[1].name if node.inputs[1] is not None else "weight"
     bias_name = (
@@ -135,4 +153,4 @@ def _canonical(graph: ir.Graph, node: ir.Node) -> None:
 def _float_constant(value: ir.Value | None) -> NDArray[np.float32]:
     array = constant(value)
     assert array is not None
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)

@@ -32,7 +32,13 @@ Source: shape inference of ONNX Runtime 1.31, core/graph/contrib_ops.
 
 
 def forget_shapes(model: ir.Model) -> None:
-    """Drops the shapes of inner values: exporters leave stale ones behind."""
+    """Drops the shapes of inner values, and of constants those that they do not have.
+
+    Exporters, and those who edit a file, leave stale ones behind.
+    """
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            value.shape = ir.Shape(value.const_value.shape.numpy())
     outputs = set(model.graph.outputs)
     for node in model.graph:
         for value in node.outputs:

@@ -54,7 +54,7 @@ def _stored_table(editor: Editor, node: ir.Node) -> None:
         f"{name}.codes", quantize(editor.parameters.constants[name], params)
     )
     node.replace_input_with(0, table)
-    output.dtype = ir.DataType.INT8
+    output.type = ir.TensorType(ir.DataType.INT8)  # the type object belongs to the FP32 graph too
     real = ir.node("Cast", [output], {"to": FLOAT}, name=f"{node.name}.cast")
     editor.graph.insert_after(node, real)
     scaled = editor.after(real.outputs[0], "Mul", f"{node.name}.scaled", params.scale)

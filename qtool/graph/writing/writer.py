@@ -9,7 +9,6 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from qtool.graph.model_file import model_bytes, model_from_bytes
 from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import quantize_activations
@@ -33,7 +32,7 @@ def write(
         parameters: the numbers.
         metadata: stored in the file's metadata properties, each key with the prefix ``qtool.``.
     """
-    written = model_from_bytes(model_bytes(model))
+    written = model.clone()
     editor = Editor(written, plan, parameters)
     dense = dense_layers(editor)
     write_stored(editor)

@@ -1,0 +1,229 @@
+"""Every block of a finance model: qtool's ``auto`` form against FP32 and ONNX Runtime's own tools.
+
+A case is a block and a batch size (``tcn-c64-b1``: 64 channels, batch 1). ``fp32`` is the faster of
+the exported and the prepared model; the note names it. ``ort-static`` and ``ort-dynamic`` are
+``quantize_static`` and ``quantize_dynamic`` with defaults on the exported model, ``…-best`` the
+fastest of the settings in benchmarks/peers.py. A speed-up is the median over interleaved rounds of
+the peer's latency divided by that of qtool's model: above 1, qtool is faster. ``error`` is the root
+mean square of the change of the outputs on rows that were not used for calibration, divided by
+their standard deviation. One core, one thread.
+
+The weights are random (He et al. 2015), so errors rank the tools and say nothing of a task.
+``fp32-conv2d`` is, where there is one, the same network exported with 2-D convolutions: ONNX
+Runtime computes those faster than 1-D ones in FP32, and who trains such a network may write it so.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from block_models import BLOCKS, CONV2D, Block
+from harness import Row, arguments, report
+from numpy.typing import NDArray
+from peers import DYNAMIC_SETTINGS, STATIC_SETTINGS, ort_dynamic, ort_static, pre_processed
+
+from qtool.calibration.post_training import post_training
+from qtool.config.quantization import AutoQuantization
+from qtool.graph.costs import Workload, measured_values
+from qtool.graph.model_file import model_bytes
+from qtool.graph.planner import make_plan
+from qtool.graph.prepare.pipeline import prepare
+from qtool.graph.targets import TARGETS
+from qtool.graph.writing.writer import write
+from qtool.progress import SilentProgress
+from qtool.runtime.cpu import resolve_target
+from qtool.runtime.latency import Timing, measure, one_core, ratio
+from qtool.runtime.sessions import Session
+from qtool.runtime.shapes import shapes_of
+
+Inputs = Mapping[str, NDArray[Any]]
+CASES: dict[str, tuple[int, ...]] = {
+    "mlp-512x3": (1, 32, 256),
+    "mlp-30-512x3": (32,),
+    "mlp-64x3": (1,),
+    "mlp-silu": (64,),
+    "mlp-gelu": (64,),
+    "mlp-tanh": (64,),
+    "mlp-sigmoid": (64,),
+    "mlp-leakyrelu": (64,),
+    "mlp-layernorm": (64,),
+    "mlp-batchnorm": (64,),
+    "mlp-3d": (8,),
+    "residual-mlp-128-512x3": (64,),
+    "encoder-d128x2-s60": (1,),
+    "encoder-d384x6-s128": (1, 8),
+    "encoder-d768x2-s128": (8,),
+    "encoder-prenorm-d256x4-s64": (1,),
+    "encoder-masked-d256x2-s64": (1,),
+    "encoder-torch-d256x2-s64": (1,),
+    "tcn-c32": (1, 32),
+    "tcn-c64": (1, 32),
+    "tcn-c128": (1, 32),
+    "deeplob-relu": (1, 32),
+    "deeplob-leakyrelu": (1, 32),
+    "separable-c128": (1,),
+    "lstm-h64": (1, 32),
+    "lstm-h128": (1, 32),
+    "lstm-h256": (1, 32),
+    "lstm-h512": (1,),
+    "gru-h128": (1,),
+    "gru-h256": (1, 32),
+    "embedding-26x20k": (1, 32, 256),
+    "dlrm-8x5k": (32,),
+    "two-tower": (32,),
+    "decoder-d512x4-s1": (1,),
+    "decoder-d512x4-s64": (1,),
+}
+"""Block → batch sizes that matter for it."""
+CALIBRATION_ROWS, JUDGED_ROWS = 64, 128
+CALIBRATION_SEED, JUDGED_SEED, TIMED_SEED = 1, 2, 3
+CALIBRATION_BATCH = 16
+QUICK_CASES = ("mlp-64x3", "lstm-h64")
+
+
+def main() -> None:
+    """Measures every case that is asked for and reports its rows."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--cases", default="*", metavar="GLOB", help="blocks to measure")
+    given = parser.parse_args()
+    names = [name for name in CASES if fnmatch.fnmatchcase(name, given.cases)]
+    if given.quick:
+        names = [name for name in names if name in QUICK_CASES]
+    rows = []
+    for name in names:
+        rows += block_rows(name, quick=given.quick)
+        sys.stderr.write(f"{name} done\n")
+    report(rows, given.json)
+
+
+def block_rows(name: str, *, quick: bool) -> list[Row]:
+    """Returns the rows of one block at all its batch sizes."""
+    block = BLOCKS[name]()
+    sample = block.rows(CALIBRATION_ROWS, CALIBRATION_SEED)
+    prepared = prepare(block.model)
+    fp32 = {"original": model_bytes(block.model), "prepared": model_bytes(prepared)}
+    if name in CONV2D and not quick:
+        fp32["fp32-conv2d"] = model_bytes(prepare(CONV2D[name]().model))
+    candidates, notes = peer_models(fp32["original"], sample, quick=quick)
+    rows: list[Row] = []
+    for batch_size in CASES[name]:
+        qtool = model_bytes(qtool_model(prepared, sample, batch_size))
+        models = {**fp32, "qtool": qtool, **candidates}
+        rows += case_rows(f"{name}-b{batch_size}", models, notes, block, batch_size, quick=quick)
+    return rows
+
+
+def qtool_model(prepared: ir.Model, sample: Inputs, batch_size: int) -> ir.Model:
+    """Returns qtool's ``auto`` form of a prepared model for this machine and a batch size."""
+    section = AutoQuantization(method="auto")
+    shapes = shapes_of(prepared, measured_values(prepared), sample)
+    workload = Workload((batch_size,), shapes, CALIBRATION_ROWS)
+    plan = make_plan(prepared, "", section, TARGETS[resolve_target("auto")], workload)
+    batches = (
+        {name: array[start : start + CALIBRATION_BATCH] for name, array in sample.items()}
+        for start in range(0, CALIBRATION_ROWS, CALIBRATION_BATCH)
+    )
+    plan, parameters = post_training(prepared, plan, batches, section.observer, SilentProgress())
+    return write(prepared, plan, parameters, {})
+
+
+def peer_models(
+    fp32: bytes, sample: Inputs, *, quick: bool
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Returns the peers' models by ``name`` or ``name|settings``, and why some are missing."""
+    models: dict[str, bytes] = {}
+    failures: dict[str, str] = {}
+
+    def attempt(name: str, make: Callable[[], bytes]) -> None:
+        try:
+            models[name] = make()
+            Session(models[name], name)
+        except Exception as error:  # whatever a peer raises is what its user would see
+            models.pop(name, None)
+            failures[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
+
+    attempt("ort-static", lambda: ort_static(fp32, sample))
+    attempt("ort-dynamic", lambda: ort_dynamic(fp32))
+    if quick:
+        return models, failures
+    try:
+        ready = pre_processed(fp32)
+    except Exception as error:
+        failures["quant_pre_process"] = type(error).__name__
+        ready = fp32
+    for settings, chosen in STATIC_SETTINGS.items():
+        attempt(f"ort-static-best|{settings}", lambda c=chosen: ort_static(ready, sample, **c))  # type: ignore[misc]
+    for settings, chosen in DYNAMIC_SETTINGS.items():
+        attempt(f"ort-dynamic-best|{settings}", lambda c=chosen: ort_dynamic(ready, **c))  # type: ignore[misc]
+    return models, failures
+
+
+def case_rows(
+    case: str,
+    models: Mapping[str, bytes],
+    failures: Mapping[str, str],
+    block: Block,
+    batch_size: int,
+    *,
+    quick: bool,
+) -> list[Row]:
+    """Returns speed-ups, errors and sizes of one case."""
+    sessions = {name: Session(model, name) for name, model in models.items()}
+    batch, judged = block.rows(batch_size, TIMED_SEED), block.rows(JUDGED_ROWS, JUDGED_SEED)
+    with one_core(True):
+        times = measure(
+            {name: session.bound(batch) for name, session in sessions.items()},
+            rounds=3 if quick else 25,
+            block_ms=2.0 if quick else 15.0,
+        )
+    expected = _outputs(sessions["original"], judged)
+    errors = {name: _error(_outputs(s, judged), expected) for name, s in sessions.items()}
+    fp32 = _fastest(times, ("original", "prepared"))
+    peers = {"fp32": fp32, "fp32-conv2d": "fp32-conv2d"}
+    peers |= {"ort-static": "ort-static", "ort-dynamic": "ort-dynamic"}
+    for best in ("ort-static-best", "ort-dynamic-best"):
+        variants = [name for name in models if name.startswith(f"{best}|")]
+        if variants:
+            peers[best] = _fastest(times, variants)
+    rows = []
+    for peer, name in peers.items():
+        if name not in times:
+            if name in failures:
+                rows.append(Row(case, "speedup", float("nan"), "x", peer, failures[name]))
+            continue
+        found = ratio(times[name], times["qtool"])
+        us = f"{np.median(times['qtool'].rounds):.1f} us"
+        which = {"fp32": fp32}.get(peer, name.partition("|")[2])
+        notes = "; ".join(
+            part for part in (f"{found.low:.2f} to {found.high:.2f}", us, which) if part
+        )
+        rows.append(Row(case, "speedup", found.value, "x", peer, notes))
+        if not peer.startswith("fp32"):
+            rows.append(Row(case, "error", errors[name], "share", peer))
+    rows.append(Row(case, "error", errors["qtool"], "share"))
+    size = len(models["qtool"]) / len(models["original"])
+    rows.append(Row(case, "size_ratio", size, "share", "fp32"))
+    return rows
+
+
+def _fastest(times: Mapping[str, Timing], names: tuple[str, ...] | list[str]) -> str:
+    return min(names, key=lambda name: float(np.median(times[name].rounds)))
+
+
+def _outputs(session: Session, inputs: Inputs) -> NDArray[np.float64]:
+    outputs = session.run(inputs)[session.output_names[0]]
+    return outputs.astype(np.float64)
+
+
+def _error(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    spread = np.sqrt(((expected - expected.mean(axis=0)) ** 2).mean())
+    return float(np.sqrt(((found - expected) ** 2).mean()) / spread)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Every block in every method: the kernels that run, and that they compute what FP32 computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from support.graphs import (
+    attention,
+    mlp,
+    recurrent,
+    residual_convolutions,
+    residual_mlp,
+    sequence_dense,
+)
+from support.quantizing import quantized, relative_error, run
+
+from qtool.config.quantization import (
+    AutoQuantization,
+    DynamicQuantization,
+    LayerRule,
+    StaticQuantization,
+    StorageQuantization,
+    WeightOnlyQuantization,
+)
+from qtool.evaluation.coverage import coverage, not_fused
+from qtool.graph.model_file import model_bytes
+from qtool.graph.writing.dense import pack_blocks
+from qtool.runtime.kernels import kernels_of
+
+STATIC = StaticQuantization(method="static")
+DYNAMIC = DynamicQuantization(method="dynamic")
+STORAGE = StorageQuantization(method="storage")
+
+
+def rows_of(*shape, rows=64, seed=9, axis=0):
+    size = list(shape)
+    size.insert(axis, rows)
+    return {"x": np.random.default_rng(seed).standard_normal(size).astype(np.float32)}
+
+
+def ran(int8: ir.Model) -> list[str]:
+    return [kernel.op_type for kernel in kernels_of(int8, "test")]
+
+
+def checked(model, rows, section, largest_error, target="x86_amx"):
+    """Returns plan and kernels of the INT8 model, after comparing it with FP32."""
+    prepared, plan, int8 = quantized(model, rows, section, target)
+    assert relative_error(run(int8, rows), run(model, rows)) < largest_error
+    nodes = coverage(prepared, plan, kernels_of(int8, "test"))
+    assert not not_fused(nodes)
+    assert [node.name for node in nodes] == [str(node.name) for node in prepared.graph]
+    return plan, ran(int8)
+
+
+@pytest.mark.parametrize("activation", [None, "Relu", "Gelu", "Sigmoid"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_layers_on_sequences_take_their_bias_along(activation, bias):
+    plan, kernels = checked(sequence_dense(bias, activation), rows_of(5, 16), STATIC, 0.02)
+    assert kernels.count("MatMulIntegerToFloat") == 2
+    assert "Add" not in kernels
+    assert "DequantizeLinear" not in kernels
+
+
+def test_dynamic_dense_layers_on_sequences():
+    _, kernels = checked(sequence_dense(), rows_of(5, 16), DYNAMIC, 0.03)
+    assert kernels == ["DynamicQuantizeMatMul"] * 2
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("block_size", [16, 32, 128])
+@pytest.mark.parametrize("model", [sequence_dense(), mlp()], ids=["sequence", "rank 2"])
+def test_weight_only_layers(model, bits, block_size):
+    section = WeightOnlyQuantization(method="weight_only", bits=bits, block_size=block_size)
+    rows = rows_of(5, 16) if len(model.graph.inputs[0].shape) == 3 else rows_of(8)
+    plan, kernels = checked(model, rows, section, 0.02 if bits == 8 else 0.25)
+    assert kernels.count("MatMulNBits") == len(plan.weights)
+    assert all(weight.spec.block == block_size for weight in plan.weights.values())
+
+
+def test_blocks_are_packed_as_the_operator_reads_them():
+    codes = np.arange(-4, 4, dtype=np.int8).reshape(8, 1)  # one column of eight 4-bit codes
+    packed = pack_blocks(codes, bits=4, block=16)
+    assert packed.shape == (1, 1, 8)
+    # -4 and -3 become 4 and 5 (offset 8); the first of a pair takes the low half of the byte.
+    assert packed[0, 0, 0] == 4 + (5 << 4)
+    assert packed[0, 0, 4] == 8 + (8 << 4)  # filled up with zeros
+    assert pack_blocks(codes, bits=8, block=16)[0, 0, 0] == 124
+
+
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Sigmoid"])
+@pytest.mark.parametrize("pool", [False, True])
+def test_convolutions_stay_on_codes(activation, pool):
+    plan, kernels = checked(
+        residual_convolutions(activation, pool=pool), rows_of(4, 20), STATIC, 0.04
+    )
+    assert kernels.count("QLinearConv") == 3
+    assert "QLinearAdd" in kernels
+    assert kernels.count("QuantizeLinear") == 1
+    assert not {"Conv", "Add", "Relu", "LeakyRelu", "Sigmoid"} & set(kernels)
+    if pool:
+        assert plan.shares["p"] == "a2"
+
+
+def test_wide_convolutions_use_matrix_tiles_on_amx_only():
+    model, rows = residual_convolutions(channels=128), rows_of(4, 20)
+    for target, zero_point in (("x86_amx", -1), ("x86_vnni", 0)):
+        _, _, int8 = quantized(model, rows, STATIC, target)
+        written = int8.graph.initializers["w2.zero_point"].const_value.numpy()
+        assert set(written.ravel()) == {zero_point}
+        assert relative_error(run(int8, rows), run(model, rows)) < 0.04
+
+
+def test_an_attention_product_is_quantized_before_it_is_transposed():
+    section = StaticQuantization(
+        method="static",
+        layers=[LayerRule(match=name, method="static") for name in ("scores", "mix")],
+    )
+    plan, kernels = checked(attention(), rows_of(6, 32), section, 0.03)
+    assert kernels.count("MatMulIntegerToFloat") == 5
+    assert plan.activations["k.h"].dtype == "int8"
+    assert plan.shares["k.t"] == "k.r"
+    assert "Mul" not in kernels  # the scale went into the query's projection
+
+
+def test_products_stay_float_without_a_rule():
+    plan, kernels = checked(attention(), rows_of(6, 32), STATIC, 0.02)
+    assert {n.treatment for n in plan.nodes if n.name in ("scores", "mix")} == {"float"}
+    assert kernels.count("MatMulIntegerToFloat") == 3
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_dynamic_lstm(bidirectional):
+    rows = rows_of(5, 6, axis=1)
+    _, kernels = checked(recurrent(bidirectional=bidirectional), rows, DYNAMIC, 0.03)
+    assert kernels == ["DynamicQuantizeLSTM"]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_stored_recurrent_weights_compute_in_float(kind):
+    model, rows = recurrent(kind, hidden=64), rows_of(5, 6, axis=1)
+    _, kernels = checked(model, rows, STORAGE, 0.02)
+    assert kernels == [kind]
+    _, _, int8 = quantized(model, rows, STORAGE)
+    assert len(model_bytes(int8)) < 0.35 * len(model_bytes(model))
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        (mlp(), rows_of(8)),
+        (sequence_dense(), rows_of(5, 16)),
+        (residual_convolutions(), rows_of(4, 20)),
+    ],
+    ids=["mlp", "sequence", "convolutions"],
+)
+def test_storage_is_unpacked_when_the_model_is_loaded(model, rows):
+    _, kernels = checked(model, rows, STORAGE, 0.02)
+    assert not {"Cast", "Mul", "DequantizeLinear"} & set(kernels)
+
+
+def test_residuals_between_dense_layers_stay_on_codes():
+    _, kernels = checked(residual_mlp(), rows_of(32), STATIC, 0.04)
+    assert kernels.count("QLinearAdd") == 2
+    assert kernels.count("QuantizeLinear") == 1
+    assert "Relu" not in kernels
+
+
+def test_an_output_of_a_convolution_is_float():
+    model, rows = residual_convolutions(), rows_of(4, 20)
+    _, _, int8 = quantized(model, rows, STATIC)
+    assert [value.name for value in int8.graph.outputs] == ["y"]
+    assert run(int8, rows).dtype == np.float32
+
+
+@pytest.mark.parametrize("target", ["x86_vnni", "x86_avx2", "arm_dotprod"])
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        (sequence_dense(activation="Relu"), rows_of(5, 16)),
+        (residual_convolutions(), rows_of(4, 20)),
+        (attention(), rows_of(6, 32)),
+    ],
+    ids=["sequence", "convolutions", "attention"],
+)
+def test_every_target_computes_the_same(target, model, rows):
+    _, _, int8 = quantized(model, rows, STATIC, target)
+    assert relative_error(run(int8, rows), run(model, rows)) < 0.04
+
+
+def test_auto_needs_to_know_the_work():
+    with pytest.raises(ValueError, match="workload"):
+        quantized(mlp(), rows_of(8), AutoQuantization(method="auto"))

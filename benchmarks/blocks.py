@@ -27,14 +27,18 @@ from harness import Row, arguments, report
 from numpy.typing import NDArray
 from peers import DYNAMIC_SETTINGS, STATIC_SETTINGS, ort_dynamic, ort_static, pre_processed
 
-from qtool.calibration.post_training import post_training
+from qtool.calibration.calibrate import observe, ranges
+from qtool.calibration.saturation import avoid_saturation
+from qtool.calibration.settle import settle_columns
 from qtool.config.quantization import AutoQuantization
 from qtool.graph.costs import Workload, measured_values
 from qtool.graph.model_file import model_bytes
+from qtool.graph.parameters import derive
 from qtool.graph.planner import make_plan
 from qtool.graph.prepare.pipeline import prepare
 from qtool.graph.targets import TARGETS
 from qtool.graph.writing.writer import write
+from qtool.numerics.observers import observer
 from qtool.progress import SilentProgress
 from qtool.runtime.cpu import resolve_target
 from qtool.runtime.latency import Timing, measure, one_core, ratio
@@ -128,8 +132,12 @@ def qtool_model(prepared: ir.Model, sample: Inputs, batch_size: int) -> ir.Model
         {name: array[start : start + CALIBRATION_BATCH] for name, array in sample.items()}
         for start in range(0, CALIBRATION_ROWS, CALIBRATION_BATCH)
     )
-    plan, parameters = post_training(prepared, plan, batches, section.observer, SilentProgress())
-    return write(prepared, plan, parameters, {})
+    chosen = observer(section.observer)
+    seen = observe(prepared, plan, batches, CALIBRATION_ROWS, SilentProgress())
+    plan, seen = settle_columns(prepared, plan, seen, chosen)
+    found = ranges(plan, seen, chosen)
+    plan = avoid_saturation(prepared, plan, found, sample)
+    return write(prepared, plan, derive(prepared, plan, found), {})
 
 
 def peer_models(

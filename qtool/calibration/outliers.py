@@ -26,6 +26,7 @@ class TensorOutliers:
 
     Attributes:
         tensor: its name.
+        values: how many were seen; padding does not count.
         channels: how many channels it has; 1 where they are not known or it is one by nature.
         largest_channel: index of the one with the largest |x|.
         channel_ratio: its largest |x| over the median of all channels that are not all zero.
@@ -35,6 +36,7 @@ class TensorOutliers:
     """
 
     tensor: str
+    values: int
     channels: int
     largest_channel: int
     channel_ratio: float
@@ -63,7 +65,8 @@ def _outliers(name: str, seen: TensorStatistics) -> TensorOutliers:
         warnings.append(f"channel {largest} is {ratio:.0f} times the median channel")
     if share < FEW and len(used):
         warnings.append(f"half of the range is for {share:.1g} of the values")
-    return TensorOutliers(name, len(peak), largest, ratio, share, tuple(warnings))
+    values = int(seen.histogram.total[0])
+    return TensorOutliers(name, values, len(peak), largest, ratio, share, tuple(warnings))
 
 
 def outer_half_share(histogram: Histogram) -> float:

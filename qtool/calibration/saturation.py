@@ -1,4 +1,4 @@
-"""Finds the layers whose int16 pair sums would saturate on the target, and gives them 7-bit weights.
+"""Finds the layers whose int16 pair sums would saturate on the target: they get 7-bit weights.
 
 Only targets without VNNI (AVX2) saturate. Their integer layers are emulated on calibration rows:
 the codes of each layer's input against the codes of its weight (``numerics.saturation``). A layer

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from qtool.calibration.calibrate import Inputs, observe, ranges
+from qtool.calibration.calibrate import ranges
+from qtool.calibration.outliers import outliers
+from qtool.calibration.sample import Sample, observe_sample
 from qtool.calibration.settle import settle_columns
 from qtool.commands.context import Context
 from qtool.commands.plan import plan_for
@@ -17,11 +19,9 @@ from qtool.commands.prepare import (
     data_content,
     dataset,
     prepared_stage,
-    sample_rows,
     versions,
 )
 from qtool.config.quantization import Calibrated
-from qtool.data.batch import Batch
 from qtool.data.column_fit import Representativeness
 from qtool.data.representativeness import representativeness
 from qtool.data.representativeness_file import (
@@ -38,8 +38,6 @@ from qtool.runs import content, write_text
 PLAN = "plan.json"
 RANGES = "ranges.json"
 REPRESENTATIVENESS = "representativeness.json"
-BATCH_ROWS = 256
-"""Rows per calibration batch; results do not depend on it, memory does."""
 
 
 def calibrate(context: Context) -> Path:
@@ -59,15 +57,17 @@ def calibrate(context: Context) -> Path:
         )
 
     def make(folder: Path) -> None:
-        sample = sample_rows(context, section.samples, section.minimum_class_share)
-        model, chosen = read_model(prepared / MODEL), observer(section.observer)
-        seen = observe(model, plan, _pieces(sample), len(sample), context.progress)
-        settled, histograms = settle_columns(model, plan, seen, chosen)
+        model, data = read_model(prepared / MODEL), dataset(context)
+        chosen, seed = observer(section.observer), context.experiment.seed
+        seen, sample = observe_sample(data, model, plan, section, seed, context.progress)
+        settled, statistics = settle_columns(model, plan, seen, chosen)
         write_text(folder / PLAN, settled.to_json())
-        found = ranges(settled, histograms, chosen)
+        found = ranges(settled, statistics, chosen)
         write_text(folder / RANGES, ranges_to_json(found, sample))
-        fit = representativeness(dataset(context), iter([sample]), context.progress)
-        write_text(folder / REPRESENTATIVENESS, representativeness_to_json(fit))
+        rows = data.batches("calibration", only=sample.rows)
+        fit = representativeness(data, rows, context.progress)
+        text = representativeness_to_json(fit, outliers(statistics))
+        write_text(folder / REPRESENTATIVENESS, text)
 
     key = context.key(
         model=content(prepared),
@@ -90,11 +90,12 @@ def read_plan(folder: Path) -> Plan:
     return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"), str(folder / PLAN))
 
 
-def ranges_to_json(found: dict[str, Range], sample: Batch) -> str:
+def ranges_to_json(found: dict[str, Range], sample: Sample) -> str:
     """Returns the ranges as text, with what they were observed on; one line per activation."""
-    positives = None if sample.labels is None else int(sample.labels.sum())
-    counted = f'  "samples": {len(sample)},', f'  "positives": {json.dumps(positives)},'
-    lines = [*counted, '  "ranges": {']
+    counted = {"samples": len(sample.rows), "positives": sample.positives}
+    lines = [f'  "{key}": {json.dumps(value)},' for key, value in counted.items()]
+    checks = ",\n".join(f"    {json.dumps(asdict(check))}" for check in sample.checks)
+    lines += [f'  "checks": [\n{checks}\n  ],', '  "ranges": {']
     rows = [
         f"    {json.dumps(name)}: "
         + json.dumps(
@@ -119,8 +120,3 @@ def ranges_from_json(text: str) -> dict[str, Range]:
         )
         for name, item in json.loads(text)["ranges"].items()
     }
-
-
-def _pieces(sample: Batch) -> Iterator[Inputs]:
-    for start in range(0, len(sample), BATCH_ROWS):
-        yield {name: array[start : start + BATCH_ROWS] for name, array in sample.inputs.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from qtool.config.section import Section
 
@@ -69,11 +69,21 @@ class WeightOptions(Section):
     layers: list[LayerRule] = Field([], description="rules for single layers; the last match wins")
 
 
+def _samples_kind(value: object) -> str:
+    return "auto" if isinstance(value, str) else "a number of rows"
+
+
+Samples = Annotated[
+    Annotated[Literal["auto"], Tag("auto")] | Annotated[int, Field(gt=0), Tag("a number of rows")],
+    Discriminator(_samples_kind),
+]
+
+
 class Calibrated(WeightOptions):
     """What the methods with ranges from calibration have in common."""
 
     observer: Observer = MseObserver(method="mse")
-    samples: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+    samples: Samples = Field(
         16_384, description="calibration rows; auto: as many as it takes until no range moves"
     )
     minimum_class_share: float = Field(
@@ -100,9 +110,7 @@ class WeightOnlyQuantization(WeightOptions):
 
 
 class StorageQuantization(WeightOptions):
-    """Weights stored as INT8 and turned to float when the model is loaded: a quarter of the file,
-    the speed of FP32.
-    """
+    """Weights stored as INT8 and turned to float at load: a quarter of the file, FP32's speed."""
 
     method: Literal["storage"]
 

@@ -3,15 +3,16 @@
 An integer convolution can leave nothing but codes, so what follows it stays on codes as far as
 kernels for codes go:
 
-1. A Relu (or Clip from zero) that is the only reader of a static Conv, Add or (where only static layers read it) Gemm
-   is folded into the requantization: the range of its output starts at zero.
+1. A Relu (or Clip from zero) that is the only reader of a static Conv or Add is folded into the
+   requantization: the range of its output starts at zero. So is a Relu behind a static Gemm, where
+   only static layers read it.
 2. Moving nodes, Pad with zeros and MaxPool need no arithmetic on codes; their output shares scale
    and zero point with their input.
 3. Add, Concat, LeakyRelu, Sigmoid and average pools have kernels on codes (QLinearAdd …). An
    input that only a Concat reads shares its scale, which turns the Concat into a copy.
    One of the inputs may be a value that is quantized beside its float form.
 4. An Add of what static Gemms leave, which only dense layers and other such Adds read (the
-   residual of an MLP), works on codes too: without normalization between them, nothing needs floats.
+   residual of an MLP), works on codes too: without a normalization nothing needs floats.
 5. An operand of a static product is quantized before the nodes that only move it, which then move
    a quarter of the bytes.
 6. Anything else ends the region and reads dequantized values.
@@ -138,7 +139,9 @@ class _Finder:
 
     def _is_static_gemm(self, value: ir.Value | None) -> bool:
         producer = None if value is None else value.producer()
-        if value is None or producer not in self.static or producer.op_type != "Gemm":
+        if value is None or producer is None or producer not in self.static:
+            return False
+        if producer.op_type != "Gemm":
             return False
         return len(value.uses()) == 1 and not value.is_graph_output()
 

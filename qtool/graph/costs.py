@@ -26,14 +26,15 @@ from qtool.graph.plan import Treatment
 from qtool.graph.targets import Target
 
 QUANTIZE_NS, REQUANTIZE_NS, RELU_NS = 0.25, 0.09, 0.12
-"""Per element: QuantizeLinear; codes instead of floats from an integer product; a Relu of its own."""
+"""Per element: QuantizeLinear; codes instead of floats from an integer product; a lone Relu."""
 FLOAT_FIXED_US, FLOAT_GOPS = 1.2, 150.0
 SMALL_PRODUCT_GOPS = 100.0
 """Float product of two activations: many small matrices."""
 FLOAT_CONV_GOPS, FLOAT_CONV_OUTPUT_NS = 150.0, 0.2
 UNPACKED_CONV_OUTPUT_NS = 0.4
-"""More per output where the channels are no multiple of 4: the special integer kernel needs that."""
+"""More per output where the channels are no multiple of 4, as the special kernel wants them."""
 FEW_ROWS = 8
+"""A product of fewer rows has a fixed cost of its own."""
 CACHE_BYTES, CACHE_GB_PER_S, MEMORY_GB_PER_S = 1_500_000, 150.0, 27.0
 """Weights up to this total stay in a core's second-level cache."""
 

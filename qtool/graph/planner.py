@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -19,6 +18,7 @@ from qtool.graph.code_regions import MOVES, Codes, find_codes
 from qtool.graph.costs import Workload, fastest_methods
 from qtool.graph.layers import METHODS, Layer, layer_of, why_not
 from qtool.graph.plan import NodePlan, Plan, Treatment, WeightPlan
+from qtool.graph.rules import apply_rules
 from qtool.graph.tables import absorbed_tables, is_column_wise, tabular_values
 from qtool.graph.targets import Target
 from qtool.numerics.affine import QuantSpec
@@ -47,7 +47,7 @@ def make_plan(
         ConfigError: a layer rule matches no node, or asks for what its layer cannot be.
     """
     layers = {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
-    ruled = _apply_rules(model, layers, section.layers)
+    ruled = apply_rules(model, layers, section.layers)
     chosen = _choose(layers, ruled, section, target, workload)
     static = {node: layers[node] for node, (method, _) in chosen.items() if method == "static"}
     if static and not isinstance(section, StaticQuantization | AutoQuantization):
@@ -61,11 +61,17 @@ def make_plan(
     codes = find_codes(model, static, kept_float)
     activations = _activations(model, static, codes, target)
     weights, biases = _weights(chosen, layers, activations, section, target)
+    # Their Add is part of the integer kernel.
+    with_bias = {
+        layer.add: layer
+        for node, layer in layers.items()
+        if layer.add is not None and chosen[node][0] not in ("float", "storage")
+    }
     plan = Plan(
         method=section.method,
         target=target.name,
         model_sha256=model_sha256,
-        nodes=tuple(_node_plan(node, chosen, codes, layers) for node in model.graph),
+        nodes=tuple(_node_plan(node, chosen, codes, with_bias) for node in model.graph),
         activations=activations,
         weights=weights,
         biases=biases,
@@ -171,76 +177,34 @@ def _weight_spec(
 
 
 def _node_plan(
-    node: ir.Node, chosen: Chosen, codes: Codes, layers: Mapping[ir.Node, Layer]
+    node: ir.Node, chosen: Chosen, codes: Codes, biases: Mapping[ir.Node, Layer]
 ) -> NodePlan:
     name = str(node.name)
-
-    def plan(treatment: Treatment, reason: str) -> NodePlan:
-        return NodePlan(name, node.op_type, treatment, reason)
-
     if node in chosen:
-        return plan(*chosen[node])
+        return NodePlan(name, node.op_type, *chosen[node])
     if name in codes.nodes:
-        return plan("static", codes.nodes[name])
-    for layer in layers.values():
-        if layer.add is node and chosen[layer.node][0] not in ("float", "storage"):
-            return plan(chosen[layer.node][0], f"bias of {layer.node.name}")
+        return NodePlan(name, node.op_type, "static", codes.nodes[name])
+    if node in biases:
+        layer = biases[node].node
+        return NodePlan(name, node.op_type, chosen[layer][0], f"bias of {layer.name}")
+    return NodePlan(name, node.op_type, *_why_nothing(node))
+
+
+def _why_nothing(node: ir.Node) -> tuple[Treatment, str]:
+    """Why a node that is no layer and lies on no codes is left as it is."""
     if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
-        return plan("float", "control flow: its sub-graphs stay as they are")
+        return "float", "control flow: its sub-graphs stay as they are"
     if node.domain not in ("", "ai.onnx"):
-        return plan("float", f"operator of domain {node.domain}: no INT8 form is known")
+        return "float", f"operator of domain {node.domain}: no INT8 form is known"
     if node.op_type in ("Shape", "Size"):
-        return plan("unchanged", "reads a shape, no values")
+        return "unchanged", "reads a shape, no values"
     if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs):
-        return plan("unchanged", "works on integers or text")
+        return "unchanged", "works on integers or text"
     if node.op_type in MOVES:
-        return plan("unchanged", "moves values, computes nothing")
+        return "unchanged", "moves values, computes nothing"
     if node.op_type == "Gemm":
-        reason = "not a float32 input times a constant float32 matrix plus a constant vector"
-        return plan("float", reason)
-    return plan("float", f"qtool has no faster INT8 form of {node.op_type}")
-
-
-def _apply_rules(
-    model: ir.Model, layers: Mapping[ir.Node, Layer], rules: list[LayerRule]
-) -> dict[ir.Node, tuple[str, LayerRule]]:
-    ruled: dict[ir.Node, tuple[str, LayerRule]] = {}
-    for rule in rules:
-        matched = [
-            node
-            for node in model.graph
-            if fnmatch.fnmatchcase(str(node.name), rule.match)
-            or fnmatch.fnmatchcase(node.op_type, rule.match)
-        ]
-        where = "quantization.layers"
-        if not matched:
-            known = ", ".join(
-                sorted(f"{node.name} ({layer.kind})" for node, layer in layers.items())
-            )
-            raise ConfigError(
-                where,
-                f"'{rule.match}' matches no node",
-                "a glob on a node name or an operator type",
-                f"The layers are: {known or 'none'}.",
-            )
-        applied = matched if rule.method == "float" else [n for n in matched if n in layers]
-        if not applied:
-            raise ConfigError(
-                where,
-                f"'{rule.match}' matches no layer that can be {rule.method}, only "
-                + ", ".join(sorted({node.op_type for node in matched})),
-                "a node with weights, or a product of two activations",
-            )
-        for node in applied:
-            reason = None if rule.method == "float" else why_not(layers[node], rule.method)
-            if reason is not None:
-                raise ConfigError(
-                    where,
-                    f"'{rule.match}' asks for {rule.method}, but for {node.name} ({node.op_type}) {reason}",
-                    f"one of {', '.join((*METHODS[layers[node].kind], 'float'))}",
-                )
-            ruled[node] = (rule.match, rule)
-    return ruled
+        return "float", "not a float32 input times a constant float32 matrix plus a constant vector"
+    return "float", f"qtool has no faster INT8 form of {node.op_type}"
 
 
 def _with_absorbed_tables(model: ir.Model, plan: Plan) -> Plan:

@@ -97,14 +97,19 @@ class Histogram:
         return edges
 
     def centres(self) -> NDArray[np.float64]:
-        """Returns the middle of each bin, between the exact extremes, shape (columns, BINS)."""
+        """Returns the middle of each bin, between the exact extremes, shape (columns, BINS).
+
+        Without values, 0 lies between the extremes.
+        """
         edges = self.edges()
         middle = (edges[:, :-1] + edges[:, 1:]) / 2
-        return np.clip(middle, self.low[:, None], self.high[:, None])
+        none = self.low > self.high
+        low, high = np.where(none, 0, self.low), np.where(none, 0, self.high)
+        return np.clip(middle, low[:, None], high[:, None])
 
     def mean_square(self) -> NDArray[np.float64]:
         """Returns the mean of x**2 per column, from bin centres."""
-        inside = (self.counts * np.where(self.counts > 0, self.centres(), 0) ** 2).sum(axis=1)
+        inside = (self.counts * self.centres() ** 2).sum(axis=1)
         mean: NDArray[np.float64] = inside / np.maximum(self.total, 1)
         return mean
 

@@ -1,8 +1,8 @@
 """Where fake quantization goes: a plan becomes steps between the steps of the float graph.
 
 A quantizer reads the slot of a float value and writes a slot of its own, which is read instead by
-the nodes that read codes (``graph.plan``). The slots of a planned graph are: those of the float graph, one per scale, one
-per quantized value.
+the nodes that read codes (``graph.plan``). The slots of a planned graph are: those of the float
+graph, one per scale, one per quantized value.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def planned_steps(
     Args:
         graph: the float graph.
         plan: a static plan of it.
-        params: parameters of every calibrated activation and planned weight; their order is that of the scale
-            slots.
+        params: parameters of every calibrated activation and planned weight; their order is that
+            of the scale slots.
 
     Returns:
         The slot of each quantized value by the slot of its float value, and the steps.

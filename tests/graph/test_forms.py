@@ -56,7 +56,7 @@ def checked(model, rows, section, largest_error, target="x86_amx"):
 @pytest.mark.parametrize("activation", [None, "Relu", "Gelu", "Sigmoid"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense_layers_on_sequences_take_their_bias_along(activation, bias):
-    plan, kernels = checked(sequence_dense(bias, activation), rows_of(5, 16), STATIC, 0.02)
+    _, kernels = checked(sequence_dense(bias, activation), rows_of(5, 16), STATIC, 0.02)
     assert kernels.count("MatMulIntegerToFloat") == 2
     assert "Add" not in kernels
     assert "DequantizeLinear" not in kernels

@@ -7,8 +7,8 @@ from qtool.config.quantization import DynamicQuantization, LayerRule, StaticQuan
 from qtool.errors import ConfigError, StaleArtifactError
 from qtool.graph.plan import Plan
 from qtool.graph.planner import make_plan
-from qtool.graph.tables import absorbed_tables
 from qtool.graph.prepare.pipeline import prepare
+from qtool.graph.tables import absorbed_tables
 from qtool.graph.targets import TARGETS
 
 STATIC = StaticQuantization(method="static")

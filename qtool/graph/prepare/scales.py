@@ -76,6 +76,5 @@ def _scale(graph: ir.Graph, layer: ir.Node, factor: float) -> None:
         array = constant(value)
         assert value is not None
         assert array is not None
-        value.const_value = ir.tensor(
-            np.asarray(array * np.float32(factor), np.float32), name=value.name
-        )
+        scaled = array.astype(np.float32) * np.float32(factor)
+        value.const_value = ir.tensor(scaled, name=value.name)

@@ -72,7 +72,7 @@ def _replace_output(editor: Editor, value: ir.Value, real: ir.Value) -> None:
         if output is value:
             editor.graph.outputs[index] = real
             real.name, value.name = value.name, f"{value.name}.float"
-            real.dtype, real.shape = value.dtype, value.shape
+            real.type, real.shape = value.type, value.shape
 
 
 def _moved(

@@ -112,7 +112,7 @@ class Editor:
         """Replaces ``nodes``, the last of which makes the result, by one node."""
         last = nodes[-1]
         for old, new in zip(last.outputs, fused.outputs, strict=True):
-            new.dtype, new.shape = old.dtype, old.shape
+            new.type, new.shape = old.type, old.shape
         ir.convenience.replace_nodes_and_values(
             self.graph, last, nodes, [fused], last.outputs, fused.outputs
         )

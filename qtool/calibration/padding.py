@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 SAME_PLACES = frozenset(  # one a line would fill a screen
     """
-    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Conv Cos CumSum Div Dropout
+    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Cos CumSum Div Dropout
     Elu Equal Erf Exp Expand Floor Gelu Greater GreaterOrEqual GroupNormalization HardSigmoid
     HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log
     LogSoftmax Max MaxPool Mean Min Mish Mod Mul Neg Not PRelu Pad Pow QuickGelu
@@ -65,8 +65,7 @@ def axes_of(
         for value in (name, mask):
             known[value] = ((found[0],), (found[1],), *_plain(shapes[value][2:]))
     for node in model.graph:
-        inputs = ["" if value is None else str(value.name) for value in node.inputs]
-        axes = [known.get(name, _plain(shapes.get(name, ()))) for name in inputs]
+        axes = [_input(value, known, shapes) for value in node.inputs]
         if not any(_labels(one) for one in axes):
             continue
         for output in (str(value.name) for value in node.outputs if value.name):
@@ -99,11 +98,25 @@ def real_places(axes: Axes, shape: Shape, masks: Mapping[str, NDArray[Any]]) -> 
     return np.broadcast_to(real, unfolded).reshape(shape)
 
 
+def _input(
+    value: ir.Value | None, known: Mapping[str, Axes], shapes: Mapping[str, Shape]
+) -> Axes:
+    if value is None:
+        return ()
+    name = str(value.name)
+    if value.const_value is not None:
+        return _plain(tuple(value.const_value.shape.numpy()))
+    return known.get(name) or _plain(shapes.get(name, ()))
+
+
 def _output(node: ir.Node, inputs: list[Axes], shape: Shape) -> Axes:
     """Returns the axes of an output of this shape."""
     plain, first = _plain(shape), inputs[0]
     if node.op_type in SAME_PLACES:
         return _same_places(inputs, plain)
+    if node.op_type == "Conv":
+        kept = _same_places(inputs[:1], plain)
+        return (kept[0], plain[1], *kept[2:])  # every channel is made of all channels
     if node.op_type in RESHAPES:
         return _refolded([factor for axis in first for factor in axis], shape) or plain
     if node.op_type == "Transpose":

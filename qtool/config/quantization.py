@@ -64,7 +64,7 @@ class WeightOptions(Section):
     per_channel: bool = Field(False, description="one weight scale per output channel")
     bits: Bits = Field(8, description="bits of weight_only weights")
     block_size: BlockSize = Field(
-        32, description="weight_only: rows of a weight that share one scale"
+        128, description="weight_only: rows of a weight that share one scale"
     )
     layers: list[LayerRule] = Field([], description="rules for single layers; the last match wins")
 

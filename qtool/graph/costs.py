@@ -75,15 +75,17 @@ class IntegerKernels:
     per_output_ns: float
     smallest_rows: int
     """A product with fewer rows takes as long as with these (matrix tiles)."""
+    weight_only_rows: int
+    """Up to so many rows 8-bit weight-only is as fast for sequences, and more exact."""
     lstm_units: int
     """From this many hidden units plus half the inputs the integer LSTM is the faster one."""
 
 
 KERNELS = {
-    "x86_amx": IntegerKernels(2.0, 1.3, 4000.0, 900.0, 0.33, 16, 128),
-    "x86_vnni": IntegerKernels(1.6, 1.2, 500.0, 900.0, 0.30, 1, 128),
-    "x86_avx2": IntegerKernels(1.6, 1.2, 250.0, 200.0, 0.35, 1, 128),
-    "arm_dotprod": IntegerKernels(1.6, 1.2, 300.0, 250.0, 0.35, 1, 256),
+    "x86_amx": IntegerKernels(2.0, 1.3, 4000.0, 900.0, 0.33, 16, 4, 128),
+    "x86_vnni": IntegerKernels(1.6, 1.2, 500.0, 900.0, 0.30, 1, 0, 128),
+    "x86_avx2": IntegerKernels(1.6, 1.2, 250.0, 200.0, 0.35, 1, 0, 128),
+    "arm_dotprod": IntegerKernels(1.6, 1.2, 300.0, 250.0, 0.35, 1, 0, 256),
 }
 
 
@@ -138,13 +140,19 @@ def fastest_methods(
             layer_gain = convolutions_gain if layer.kind == "conv" else gain([layer])
             if node in first:
                 layer_gain = min(layer_gain, gain([layer]))
-            found[node] = _by_gain(layer, layer_gain, workload)
+            found[node] = _by_gain(layer, layer_gain, kernels, workload)
     return found
 
 
-def _by_gain(layer: Layer, gain: float, workload: Workload) -> tuple[Treatment, str]:
+def _by_gain(
+    layer: Layer, gain: float, kernels: IntegerKernels, workload: Workload
+) -> tuple[Treatment, str]:
     batches = ", ".join(map(str, workload.batch_sizes))
     predicted = f"predicted {gain:.1f} x FP32 at batch {batches}"
+    most_rows = max(_rows(layer, workload, batch) for batch in workload.batch_sizes)
+    tokens = layer.node.op_type == "MatMul" and layer.kind == "dense"
+    if gain > 1 and tokens and most_rows <= kernels.weight_only_rows:
+        return "weight_only", f"as fast as integers at {most_rows:.0f} rows, and more exact"
     if gain > 1:
         return "static", f"{METHODS[layer.kind]['static']}; {predicted}"
     if layer.kind == "product":
@@ -179,7 +187,7 @@ def _integer_us(
     inputs = sum(workload.elements(layer.node.inputs[index], batch) for index in layer.inputs)
     chained = _chained_elements(layer, workload, batch)
     outputs = workload.elements(layer.output, batch)
-    rows = outputs / max(1, workload.width(layer.output))
+    rows = _rows(layer, workload, batch)
     gops = kernels.conv_gops if layer.kind == "conv" else kernels.gops
     idle = 1.0 if layer.kind == "conv" else max(1.0, kernels.smallest_rows / rows)
     per_output_ns = kernels.per_output_ns
@@ -228,6 +236,11 @@ def _chained_elements(layer: Layer, workload: Workload, batch: int) -> float:
     producer = relu.inputs[0].producer()
     chained = producer is not None and producer.op_type == "Gemm"
     return workload.elements(value, batch) if chained else 0.0
+
+
+def _rows(layer: Layer, workload: Workload, batch: int) -> float:
+    """Rows of a matrix product."""
+    return workload.elements(layer.output, batch) / max(1, workload.width(layer.output))
 
 
 def _multiplications(layer: Layer, workload: Workload, batch: int) -> float:

@@ -129,7 +129,8 @@ def detached(model: ir.Model) -> tuple[bytes, dict[str, NDArray[np.generic]]]:
     The graph refers to them as external data; the runtime is given them from memory.
     """
     large = large_weights(model)
-    arrays = {name: tensor.numpy() for name, tensor in large.items()}
+    # The runtime takes contiguous arrays only; a folded transposition leaves another kind.
+    arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in large.items()}
     # The dtypes that a package added to NumPy (2: bfloat16, 4 bits) are none that a runtime takes.
     arrays = {name: array for name, array in arrays.items() if array.dtype.isbuiltin != 2}
     referring = referring_to("memory", model, {name: large[name] for name in arrays})

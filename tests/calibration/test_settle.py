@@ -30,7 +30,7 @@ def test_column_scales_stay_only_where_they_pay(spread, axis):
     assert plan.activations["x"].axis == 1
     assert chosen.activations["x"].axis == axis
     assert chosen.weights["w0"].folds == (None if axis is None else "x")
-    assert len(histograms["x"].low) == (1 if axis is None else 8)
+    assert len(histograms["x"].histogram.low) == (1 if axis is None else 8)
 
 
 def test_inputs_with_tables_keep_their_columns():

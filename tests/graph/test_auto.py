@@ -93,3 +93,14 @@ def test_convolutions_are_decided_together():
     assert {nodes[name].treatment for name in ("stem", "body.0", "body.1")} == {"static"}
     nodes = auto(residual_convolutions(channels=4), rows_of(4, 4, 20), 1)
     assert {nodes[name].treatment for name in ("stem", "body.0", "body.1")} == {"storage"}
+
+
+def test_single_tokens_are_weight_only_on_amx():
+    generator = np.random.default_rng(0)
+    constants = {"w": dense(generator, 1024, 1024)}
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="w")
+    ends = [[(name, TensorProto.FLOAT, ["batch", 1, 1024])] for name in ("x", "y")]
+    model = model_of([node], *ends, constants)
+    assert auto(model, rows_of(4, 1, 1024), 1)["w"].treatment == "weight_only"
+    assert auto(model, rows_of(4, 1, 1024), 32)["w"].treatment == "static"
+    assert auto(model, rows_of(4, 1, 1024), 1, target="x86_vnni")["w"].treatment == "static"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx import TensorProto, helper
 from support.graphs import (
     attention,
+    dense,
     mlp,
+    model_of,
     recurrent,
     residual_convolutions,
     residual_mlp,
@@ -27,6 +30,7 @@ from qtool.evaluation.coverage import coverage, not_fused
 from qtool.graph.model_file import model_bytes
 from qtool.graph.writing.dense import pack_blocks
 from qtool.runtime.kernels import kernels_of
+from qtool.runtime.sessions import Session
 
 STATIC = StaticQuantization(method="static")
 DYNAMIC = DynamicQuantization(method="dynamic")
@@ -191,3 +195,127 @@ def test_every_target_computes_the_same(target, model, rows):
 def test_auto_needs_to_know_the_work():
     with pytest.raises(ValueError, match="workload"):
         quantized(mlp(), rows_of(8), AutoQuantization(method="auto"))
+
+
+def convolution_then(*nodes, outputs=("y",), shape=("batch", 8, 20), **constants) -> ir.Model:
+    """conv → ``nodes`` (from c to y) → conv."""
+    generator = np.random.default_rng(3)
+    weights = {
+        "w0": generator.standard_normal((8, 4, 3)).astype(np.float32) / 4,
+        "w1": generator.standard_normal((8, 8, 1)).astype(np.float32) / 3,
+    }
+    last = nodes[-1].output[0] if nodes else "c"
+    first = helper.make_node("Conv", ["x", "w0"], ["c"], name="first", pads=[1, 1])
+    second = helper.make_node("Conv", [last, "w1"], ["y"], name="second")
+    ends = (
+        [("x", TensorProto.FLOAT, ["batch", 4, 20])],
+        [(name, TensorProto.FLOAT, list(shape)) for name in outputs],
+    )
+    return model_of([first, *nodes, second], *ends, {**weights, **constants})
+
+
+HALVES = np.array([4, 4])
+MOVING = {
+    "pad and slice": (
+        convolution_then(
+            helper.make_node("Pad", ["c", "pads"], ["q"]),
+            helper.make_node("Slice", ["q", "one", "nine", "one"], ["p"]),
+            pads=np.array([0, 2, 0, 0, 0, 0]),
+            one=np.array([1]),
+            nine=np.array([9]),
+        ),
+        "Pad",
+    ),
+    "average": (
+        convolution_then(
+            helper.make_node("AveragePool", ["c"], ["p"], kernel_shape=[2], strides=[2]),
+            shape=("batch", 8, 10),
+        ),
+        "QLinearAveragePool",
+    ),
+    "global average": (
+        convolution_then(
+            helper.make_node("GlobalAveragePool", ["c"], ["p"]), shape=("batch", 8, 1)
+        ),
+        "QLinearGlobalAveragePool",
+    ),
+    "split": (
+        convolution_then(
+            helper.make_node("Split", ["c", "halves"], ["p0", "p1"], axis=1),
+            helper.make_node("Concat", ["p1", "p0"], ["j"], axis=1),
+            halves=HALVES,
+        ),
+        "Split",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_what_lies_between_convolutions_works_on_codes(name):
+    model, kernel = MOVING[name]
+    plan, kernels = checked(model, rows_of(4, 20), STATIC, 0.04)
+    assert kernel in kernels
+    assert kernels.count("QuantizeLinear") == kernels.count("DequantizeLinear") == 1
+    assert {n.treatment for n in plan.nodes} == {"static"}
+
+
+def test_an_inner_value_that_is_an_output_too_is_dequantized():
+    model, rows = convolution_then(outputs=("y", "c")), rows_of(4, 20)
+    _, _, int8 = quantized(model, rows, STATIC)
+    assert [value.name for value in int8.graph.outputs] == ["y", "c"]
+    found, expected = (Session(m, "test").run(rows) for m in (int8, model))
+    for output in ("y", "c"):
+        assert relative_error(found[output], expected[output]) < 0.03
+    assert "QLinearConv" in ran(int8)
+
+
+def test_a_clip_from_zero_is_folded_like_a_relu():
+    zero, six = np.array(0, np.float32), np.array(0.6, np.float32)
+    clip = helper.make_node("Clip", ["c", "zero", "six"], ["p"], name="clip")
+    model = convolution_then(clip, zero=zero, six=six)
+    _, kernels = checked(model, rows_of(4, 20), STATIC, 0.04)
+    assert "Clip" not in kernels
+
+
+def test_a_branch_that_captures_a_value_keeps_it():
+    graph = helper.make_graph
+    negative = graph(
+        [helper.make_node("Neg", ["h"], ["out"])],
+        "n",
+        [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+    )
+    positive = graph(
+        [helper.make_node("Identity", ["h"], ["out"])],
+        "p",
+        [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+    )
+    generator = np.random.default_rng(1)
+    constants = {
+        "w": dense(generator, 8, 16),
+        "b": dense(generator, 16),
+        "w2": dense(generator, 16, 4),
+    }
+    constants |= {"b2": dense(generator, 4), "zero": np.array(0, np.float32)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["g"], name="first"),
+        helper.make_node("Relu", ["g"], ["h"]),
+        helper.make_node("Gemm", ["h", "w2", "b2"], ["y"], name="second"),
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Less", ["sum", "zero"], ["less"]),
+        helper.make_node(
+            "If", ["less"], ["z"], name="sign", then_branch=negative, else_branch=positive
+        ),
+    ]
+    ends = (
+        [("x", TensorProto.FLOAT, ["batch", 8])],
+        [("y", TensorProto.FLOAT, ["batch", 4]), ("z", TensorProto.FLOAT, ["batch", 16])],
+    )
+    model, rows = model_of(nodes, *ends, constants), rows_of(8)
+    _, plan, int8 = quantized(model, rows, STATIC)
+    found, expected = (Session(m, "test").run(rows) for m in (int8, model))
+    for output in ("y", "z"):
+        assert relative_error(found[output], expected[output]) < 0.03
+    (reason,) = [node.reason for node in plan.nodes if node.op_type == "If"]
+    assert reason == "control flow: its sub-graphs stay as they are"

@@ -4,6 +4,7 @@ import gc
 import threading
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from support.graphs import fraud_like, fraud_rows, mlp
@@ -155,3 +156,13 @@ def test_a_model_in_memory_may_be_larger_than_a_message():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"^small: .* cannot load it \(.*none\.onnx"):
         Session(tmp_path / "none.onnx", "small")
+
+
+def test_a_transposed_weight_can_be_given_from_memory():
+    model = mlp()
+    value = model.graph.initializers["w1"]
+    transposed = value.const_value.numpy().T.copy().T  # what a folded Transpose leaves
+    value.const_value = ir.tensor(transposed, name="w1")
+    rows = {"x": np.ones((2, 8), np.float32)}
+    from_memory = Session(model, "test", single_file_bytes=0).run(rows)["g2"]
+    assert np.array_equal(from_memory, Session(model_bytes(model), "test").run(rows)["g2"])

@@ -117,7 +117,7 @@ def _from_matmul(graph: ir.Graph, node: ir.Node) -> None:
 def _canonical_product(graph: ir.Graph, node: ir.Node) -> None:
     weight, add = _float_constant(node.inputs[1]), bias_add(node)
     name = str(node.inputs[1].name) if node.inputs[1] is not None else "weight"
-    own(graph, node, 1, weight, name)
+    own(graph, node, 1, np.ascontiguousarray(weight), name)
     if add is None:
         return
     position = 1 if add.inputs[0] is node.outputs[0] else 0

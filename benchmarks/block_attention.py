@@ -2,88 +2,129 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-HEAD = 64
-"""Channels of one attention head; narrow models have two heads."""
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with separate projections."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = max(2, width // HEAD)
+        self.heads = heads
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, x: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-        """Returns (batch, steps, width); ``mask`` (batch, steps) is true where a step counts."""
-        parts = (self.query(x), self.key(x), self.value(x))
-        query, key, value = (p.unflatten(2, (self.heads, -1)).transpose(1, 2) for p in parts)
-        seen = None if mask is None else mask[:, None, None, :]
-        found = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=seen, is_causal=causal
-        )
-        return self.out(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns (batch, steps, width); ``mask`` is added to the scores."""
+        batch, steps, width = x.shape
+
+        def split(y: Tensor) -> Tensor:
+            return y.reshape(batch, steps, self.heads, width // self.heads).transpose(1, 2)
+
+        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        scores = query @ key.transpose(2, 3) * (width // self.heads) ** -0.5
+        if mask is not None:
+            scores = scores + mask
+        mixed = (torch.softmax(scores, -1) @ value).transpose(1, 2)
+        return self.out(mixed.reshape(batch, steps, width))  # type: ignore[no-any-return]
 
 
-class Layer(nn.Module):
-    """Attention and a feed-forward network of four times the width, with residuals."""
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, normalized after (or before) each."""
 
-    def __init__(self, width: int, activation: Callable[[Tensor], Tensor], *, pre: bool) -> None:
+    def __init__(self, width: int, heads: int, activation: str, *, pre_norm: bool) -> None:
         super().__init__()
-        self.attention = Attention(width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.activation, self.pre = activation, pre
+        self.attention, self.pre_norm = Attention(width, heads), pre_norm
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.activation = getattr(functional, activation)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-        """Returns (batch, steps, width), normed before (``pre``) or after each part."""
-        first, second = self.norms
-        if self.pre:
-            x = x + self.attention(first(x), mask, causal=causal)
-            return x + self._feed_forward(second(x))
-        x = first(x + self.attention(x, mask, causal=causal))
-        return second(x + self._feed_forward(x))  # type: ignore[no-any-return]
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.narrow(self.activation(self.wide(x)))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns (batch, steps, width) for ``x`` of that shape."""
+        if self.pre_norm:
+            x = x + self.attention(self.norm1(x), mask)
+            return x + self.down(self.activation(self.up(self.norm2(x))))  # type: ignore[no-any-return]
+        x = self.norm1(x + self.attention(x, mask))
+        return self.norm2(x + self.down(self.activation(self.up(x))))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
-    """Encoder layers on event vectors; returns all steps, as a later head or pooling reads them."""
+    """A stack of encoder layers; returns every step."""
 
-    def __init__(self, width: int, layers: int, *, pre: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        layers: int,
+        activation: str = "gelu",
+        *,
+        pre_norm: bool = False,
+    ) -> None:
         super().__init__()
-        activation = functional.relu if pre else functional.gelu
-        self.layers = nn.ModuleList(Layer(width, activation, pre=pre) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, activation, pre_norm=pre_norm) for _ in range(layers)
+        )
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Returns float32 (batch, steps, width) for ``x`` of that shape."""
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x)
         return x
 
 
-class Decoder(nn.Module):
-    """A causal language model whose output layer is its embedding table."""
+class MaskedEncoder(nn.Module):
+    """The same, with a padding mask (1 real, 0 padding) and a mean over the real steps."""
 
-    def __init__(self, tokens: int, width: int, layers: int, steps: int) -> None:
+    def __init__(self, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        self.embedding, self.positions = nn.Embedding(tokens, width), nn.Embedding(steps, width)
-        self.layers = nn.ModuleList(Layer(width, functional.gelu, pre=True) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, "gelu", pre_norm=False) for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Returns float32 (batch, width) for (batch, steps, width) and int64 (batch, steps)."""
+        bias = (1 - mask.to(torch.float32))[:, None, None, :] * -1e4
+        for layer in self.layers:
+            x = layer(x, bias)
+        real = mask.to(torch.float32)[:, :, None]
+        return (x * real).sum(1) / real.sum(1)
+
+
+class TorchEncoder(nn.Module):
+    """torch's own encoder layers, whose export packs query, key and value."""
+
+    def __init__(self, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, batch_first=True, activation="gelu", dropout=0.0
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns float32 (batch, steps, width) for ``x`` of that shape."""
+        return self.encoder(x)  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """A causal language model with tied embeddings: logits of every position."""
+
+    def __init__(self, vocabulary: int, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, width)
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, "gelu", pre_norm=True) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        nn.init.normal_(self.table.weight, std=0.02)
+        self.head.weight = self.table.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Returns the logits of the next token, float32 (batch, vocabulary)."""
-        width = self.embedding.embedding_dim
-        steps = torch.arange(tokens.shape[1], device=tokens.device)
-        x = math.sqrt(width) * (self.embedding(tokens) + self.positions(steps))
+        """Returns float32 (batch, steps, vocabulary) for int64 (batch, steps)."""
+        steps = tokens.shape[1]
+        causal = torch.triu(torch.full((steps, steps), -1e4), diagonal=1)
+        x = self.table(tokens)
         for layer in self.layers:
-            x = layer(x, causal=True)
-        return functional.linear(self.norm(x[:, -1]), self.embedding.weight)
+            x = layer(x, causal)
+        return self.head(self.norm(x))  # type: ignore[no-any-return]

@@ -1,221 +1,168 @@
-"""The blocks of finance models: seeded torch modules as torch exports them, and rows for them.
+"""The blocks that finance models are built of, as torch exports them: for benchmarks and tests.
 
-Weights are drawn so that activations stay in the ranges of trained networks: He initialization
-before a ReLU, norms with uneven scales and offsets. Nothing is trained; what is measured here is
-speed, size, and the error against the FP32 model on normal inputs.
+Each entry of ``BLOCKS`` is a function that returns a ``Block``: an FP32 ONNX model by
+``torch.onnx.export(dynamo=True)`` with a symbolic batch, and its inputs. Weights are random but
+scaled like trained ones; what is measured is speed and rounding, not a task.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
-from block_attention import Decoder, Encoder
+from block_attention import Decoder, Encoder, MaskedEncoder, TorchEncoder
 from block_dense import Dlrm, EmbeddingMlp, Mlp, ResidualMlp, TwoTower
 from block_sequences import DeepLob, Recurrent, Separable, Tcn
 from numpy.typing import NDArray
 from torch import nn
 
-OPSET = 20
-Spec = tuple[int, ...] | tuple[int, int, str]
-Rows = dict[str, NDArray[Any]]
+from qtool.torchgraph.export import export_onnx
 
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a block.
-
-    Attributes:
-        shape: of one row.
-        kind: normal float32 numbers, int64 codes below ``codes``, or a bool mask of which the first
-            steps, at least half, are true.
-        codes: number of codes.
-    """
-
-    shape: tuple[int, ...]
-    kind: str = "normal"
-    codes: int = 0
-
-    def rows(self, count: int, generator: np.random.Generator) -> NDArray[Any]:
-        """Returns ``count`` rows."""
-        if self.kind == "codes":
-            return generator.integers(0, self.codes, (count, *self.shape))
-        if self.kind == "mask":
-            steps = self.shape[0]
-            lengths = generator.integers(steps // 2, steps + 1, (count, 1))
-            return np.arange(steps)[None] < lengths
-        return generator.normal(size=(count, *self.shape)).astype(np.float32)
+Inputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A model and the batch sizes that it is timed at.
+    """One FP32 model and rows for it.
 
     Attributes:
-        build: makes the module; weights are drawn anew afterwards.
-        inputs: by name.
-        batch_sizes: rows per call.
-        gain: variance of a layer's output over that of its input; 2 before a ReLU.
-        steps: whether axis 1 of the inputs is symbolic, too.
+        model: the exported graph.
+        rows: (number of rows, seed) → inputs.
     """
 
-    build: Callable[[], nn.Module]
-    inputs: Mapping[str, Input]
-    batch_sizes: tuple[int, ...]
-    gain: float = 2.0
-    steps: bool = False
+    model: ir.Model
+    rows: Callable[[int, int], Inputs]
 
-    def rows(self, count: int, seed: int) -> Rows:
-        """Returns ``count`` rows of every input; equal seeds give equal rows."""
+
+def _normal(*shape: int, name: str = "x") -> Callable[[int, int], Inputs]:
+    def rows(count: int, seed: int) -> Inputs:
         generator = np.random.default_rng(seed)
-        return {name: given.rows(count, generator) for name, given in self.inputs.items()}
+        return {name: generator.standard_normal((count, *shape)).astype(np.float32)}
 
-    def model(self) -> ir.Model:
-        """Returns the ONNX graph with a symbolic batch, as ``torch.onnx.export`` makes it."""
-        torch.manual_seed(0)
-        module = self.build().eval()
-        _draw_weights(module, self.gain)
-        return _exported(module, self.rows(2, seed=0), steps=self.steps)
+    return rows
 
 
-def _draw_weights(module: nn.Module, gain: float) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d):
-            nn.init.normal_(part.weight, std=(gain / part.weight[0].numel()) ** 0.5)
-            if part.bias is not None:
-                nn.init.normal_(part.bias, std=0.1)
-        elif isinstance(part, nn.Embedding):
-            nn.init.normal_(part.weight, std=part.embedding_dim**-0.5)
-        elif isinstance(part, nn.LayerNorm | nn.BatchNorm1d):
-            nn.init.normal_(part.weight, mean=1.0, std=0.2)
-            nn.init.normal_(part.bias, std=0.1)
-        if isinstance(part, nn.BatchNorm1d):
-            assert part.running_mean is not None
-            assert part.running_var is not None
-            nn.init.normal_(part.running_mean, std=0.2)
-            nn.init.uniform_(part.running_var, 0.5, 2.0)
+def _steps_and_mask(steps: int, width: int) -> Callable[[int, int], Inputs]:
+    def rows(count: int, seed: int) -> Inputs:
+        generator = np.random.default_rng(seed)
+        lengths = generator.integers(steps // 4, steps + 1, count)
+        mask = (np.arange(steps) < lengths[:, None]).astype(np.int64)
+        x = generator.standard_normal((count, steps, width)).astype(np.float32)
+        return {"x": x * mask[:, :, None].astype(np.float32), "mask": mask}
+
+    return rows
 
 
-def _exported(module: nn.Module, rows: Rows, *, steps: bool) -> ir.Model:
-    axes = {0: torch.export.Dim("batch")}
-    if steps:
-        axes[1] = torch.export.Dim("steps", max=1024)
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")  # torch 2.13 warns of its own deprecations
-        program = torch.onnx.export(
-            module,
-            kwargs={name: torch.from_numpy(array) for name, array in rows.items()},
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            dynamic_shapes=dict.fromkeys(rows, axes),
-            input_names=list(rows),
-            output_names=["output"],
-        )
-    assert program is not None
-    return ir.from_proto(program.model_proto)
+def _codes(sizes: list[int], **numeric: int) -> Callable[[int, int], Inputs]:
+    def rows(count: int, seed: int) -> Inputs:
+        generator = np.random.default_rng(seed)
+        codes = np.column_stack([generator.integers(0, size, count) for size in sizes])
+        widths = {
+            name: generator.standard_normal((count, width)).astype(np.float32)
+            for name, width in numeric.items()
+        }
+        return {"codes": codes, **widths}
+
+    return rows
 
 
-def _mlp(inputs: int, width: int, batch_sizes: tuple[int, ...], **options: Any) -> Block:
-    widths = [inputs, width, width, width, 1]
-    return Block(lambda: Mlp(widths, **options), {"x": Input((inputs,))}, batch_sizes)
+def _tokens(vocabulary: int, steps: int) -> Callable[[int, int], Inputs]:
+    def rows(count: int, seed: int) -> Inputs:
+        generator = np.random.default_rng(seed)
+        return {"tokens": generator.integers(0, vocabulary, (count, steps))}
+
+    return rows
 
 
-def _with_norm(norm: Callable[[int], nn.Module]) -> Callable[[int], nn.Module]:
-    return lambda width: nn.Sequential(norm(width), nn.ReLU())
-
-
-def _encoder(
-    width: int, layers: int, steps: int, batch_sizes: tuple[int, ...], *, pre: bool = False
+def _block(
+    build: Callable[[], nn.Module],
+    rows: Callable[[int, int], Inputs],
 ) -> Block:
-    inputs = {"x": Input((steps, width))}
-    return Block(lambda: Encoder(width, layers, pre=pre), inputs, batch_sizes, gain=1.0)
+    torch.manual_seed(0)
+    module = build().eval()
+    _settle_batch_norm(module, rows(64, 0))
+    return Block(export_onnx(module, rows(2, 0)), rows)
 
 
-def _sequence(build: Callable[[], nn.Module], shape: tuple[int, ...], gain: float = 2.0) -> Block:
-    return Block(build, {"x": Input(shape)}, (1, 32), gain)
+def _settle_batch_norm(module: nn.Module, inputs: Inputs) -> None:
+    """Gives batch normalization the statistics of real rows, as training would."""
+    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
+        return
+    with torch.no_grad():
+        module.train()
+        for _ in range(50):
+            module(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        module.eval()
 
 
-def _tables(count: int, rows: int, amounts: int) -> dict[str, Input]:
-    return {"amounts": Input((amounts,)), "codes": Input((count,), "codes", rows)}
+def _mlp(
+    widths: list[int],
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    norm: Callable[[int], nn.Module] = lambda width: nn.Identity(),
+) -> Callable[[], Block]:
+    return partial(_block, partial(Mlp, widths, activation, norm), _normal(widths[0]))
 
 
-ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
-    "silu": lambda width: nn.SiLU(),
-    "gelu": lambda width: nn.GELU(),
-    "tanh": lambda width: nn.Tanh(),
-    "leakyrelu": lambda width: nn.LeakyReLU(0.01),
-    "sigmoid": lambda width: nn.Sigmoid(),
-    "layernorm": _with_norm(nn.LayerNorm),
-    "batchnorm": _with_norm(nn.BatchNorm1d),
+WIDE = [128, 512, 512, 512, 1]
+BLOCKS: Mapping[str, Callable[[], Block]] = {
+    "mlp-512x3": _mlp([512, 512, 512, 512, 1]),
+    "mlp-30-512x3": _mlp([30, 512, 512, 512, 1]),
+    "mlp-64x3": _mlp([30, 64, 64, 64, 1]),
+    "mlp-silu": _mlp(WIDE, nn.SiLU),
+    "mlp-gelu": _mlp(WIDE, nn.GELU),
+    "mlp-tanh": _mlp(WIDE, nn.Tanh),
+    "mlp-sigmoid": _mlp(WIDE, nn.Sigmoid),
+    "mlp-leakyrelu": _mlp(WIDE, nn.LeakyReLU),
+    "mlp-layernorm": _mlp(WIDE, nn.ReLU, nn.LayerNorm),
+    "mlp-batchnorm": _mlp(WIDE, nn.ReLU, nn.BatchNorm1d),
+    "mlp-3d": partial(_block, partial(Mlp, WIDE, nn.ReLU), _normal(16, 128)),
+    "residual-mlp-128-512x3": partial(_block, partial(ResidualMlp, 128, 512, 3), _normal(128)),
+    "encoder-d128x2-s60": partial(_block, partial(Encoder, 128, 4, 2), _normal(60, 128)),
+    "encoder-d384x6-s128": partial(_block, partial(Encoder, 384, 6, 6), _normal(128, 384)),
+    "encoder-d768x2-s128": partial(_block, partial(Encoder, 768, 12, 2), _normal(128, 768)),
+    "encoder-prenorm-d256x4-s64": partial(
+        _block, partial(Encoder, 256, 4, 4, "relu", pre_norm=True), _normal(64, 256)
+    ),
+    "encoder-masked-d256x2-s64": partial(
+        _block, partial(MaskedEncoder, 256, 4, 2), _steps_and_mask(64, 256)
+    ),
+    "encoder-torch-d256x2-s64": partial(_block, partial(TorchEncoder, 256, 4, 2), _normal(64, 256)),
+    "tcn-c32": partial(_block, partial(Tcn, 8, 32, 4), _normal(8, 100)),
+    "tcn-c64": partial(_block, partial(Tcn, 8, 64, 4), _normal(8, 100)),
+    "tcn-c128": partial(_block, partial(Tcn, 8, 128, 4), _normal(8, 100)),
+    "deeplob-relu": partial(_block, partial(DeepLob, nn.ReLU), _normal(1, 100, 40)),
+    "deeplob-leakyrelu": partial(_block, partial(DeepLob, nn.LeakyReLU), _normal(1, 100, 40)),
+    "separable-c128": partial(_block, partial(Separable, 8, 128, 4), _normal(8, 100)),
+    **{
+        f"lstm-h{hidden}": partial(_block, partial(Recurrent, nn.LSTM, 40, hidden), _normal(60, 40))
+        for hidden in (64, 128, 256, 512)
+    },
+    **{
+        f"gru-h{hidden}": partial(_block, partial(Recurrent, nn.GRU, 40, hidden), _normal(60, 40))
+        for hidden in (128, 256)
+    },
+    "embedding-26x20k": partial(
+        _block, partial(EmbeddingMlp, 26, 20_000, 32, 13), _codes([20_000] * 26, numeric=13)
+    ),
+    "dlrm-8x5k": partial(_block, partial(Dlrm, 8, 5_000, 32, 13), _codes([5_000] * 8, numeric=13)),
+    "two-tower": partial(
+        _block,
+        partial(TwoTower, 5_000, 4_000, 64, 256),
+        _codes([5_000, 4_000], customer=16, product=16),
+    ),
+    "decoder-d512x4-s1": partial(_block, partial(Decoder, 8_000, 512, 8, 4), _tokens(8_000, 1)),
+    "decoder-d512x4-s64": partial(_block, partial(Decoder, 8_000, 512, 8, 4), _tokens(8_000, 64)),
 }
-TABULAR = (1, 32, 256)
-BLOCKS: dict[str, Block] = {
-    "mlp-64x3": _mlp(30, 64, (1,)),
-    "mlp-512x3": _mlp(30, 512, TABULAR),
-    **{f"mlp-{n}-128-512x3": _mlp(128, 512, (64,), activation=a) for n, a in ACTIVATIONS.items()},
-    "residual-mlp-128-512x3": Block(
-        lambda: ResidualMlp(128, 512, 3), {"x": Input((128,))}, (64,), gain=1.0
-    ),
-    "mlp-3d-128-256x3-s16": Block(
-        lambda: Mlp([128, 256, 256, 256, 1]), {"x": Input((16, 128))}, (1, 32)
-    ),
-    "encoder-d128x2-s60": _encoder(128, 2, 60, (1,)),
-    "encoder-masked-d128x2-s60": Block(
-        lambda: Encoder(128, 2),
-        {"x": Input((60, 128)), "mask": Input((60,), "mask")},
-        (1,),
-        gain=1.0,
-        steps=True,
-    ),
-    "encoder-d384x6-s128": _encoder(384, 6, 128, (1, 8)),
-    "encoder-d768x2-s128": _encoder(768, 2, 128, (8,)),
-    "encoder-prenorm-d256x4-s64": _encoder(256, 4, 64, (1,), pre=True),
-    **{f"tcn-c{c}": _sequence(lambda c=c: Tcn(c, 4), (c, 100)) for c in (32, 64, 128)},  # type: ignore[misc]
-    "deeplob-relu": _sequence(lambda: DeepLob(nn.ReLU), (1, 100, 40)),
-    "deeplob-leakyrelu": _sequence(lambda: DeepLob(lambda: nn.LeakyReLU(0.01)), (1, 100, 40)),
-    "separable-c64": _sequence(lambda: Separable(40, 64, 4), (40, 100)),
-    **{
-        f"lstm-h{h}": _sequence(lambda h=h: Recurrent(nn.LSTM, 40, h), (60, 40), 1.0)  # type: ignore[misc]
-        for h in (64, 128, 256, 512)
-    },
-    **{
-        f"gru-h{h}": _sequence(lambda h=h: Recurrent(nn.GRU, 40, h), (60, 40), 1.0)  # type: ignore[misc]
-        for h in (128, 256)
-    },
-    "embedding-26x20k": Block(
-        lambda: EmbeddingMlp(26, 20_000, 32, 13, [512, 256, 1]), _tables(26, 20_000, 13), TABULAR
-    ),
-    "two-tower": Block(
-        lambda: TwoTower(
-            EmbeddingMlp(4, 5000, 32, 30, [256, 128, 64]),
-            EmbeddingMlp(2, 5000, 32, 20, [256, 128, 64]),
-        ),
-        {
-            "client": Input((30,)),
-            "client_codes": Input((4,), "codes", 5000),
-            "product": Input((20,)),
-            "product_codes": Input((2,), "codes", 5000),
-        },
-        TABULAR,
-    ),
-    "dlrm": Block(lambda: Dlrm(8, 5000, 64, 13), _tables(8, 5000, 13), TABULAR),
-    **{
-        f"decoder-d512x4-s{steps}": Block(
-            lambda: Decoder(8192, 512, 4, 256),
-            {"tokens": Input((steps,), "codes", 8192)},
-            (1,),
-            gain=1.0,
-            steps=True,
-        )
-        for steps in (1, 64)
-    },
+"""Name → makes the block; a case is a block at one batch size, as in ``tcn-c64-b32``."""
+CONV2D: Mapping[str, Callable[[], Block]] = {
+    f"tcn-c{channels}": partial(
+        _block, partial(Tcn, 8, channels, 4, two_dimensional=True), _normal(8, 100)
+    )
+    for channels in (32, 64, 128)
 }
-"""Name → block; a case is a block at one batch size, as in ``tcn-c64-b32``."""
+"""The same networks on the same rows, written with 2-D convolutions."""

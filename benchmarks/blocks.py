@@ -3,10 +3,11 @@
 A case is a block and a batch size (``tcn-c64-b1``: 64 channels, batch 1). ``fp32`` is the faster of
 the exported and the prepared model; the note names it. ``ort-static`` and ``ort-dynamic`` are
 ``quantize_static`` and ``quantize_dynamic`` with defaults on the exported model, ``…-best`` the
-fastest of the settings in benchmarks/peers.py. A speed-up is the median over interleaved rounds of
-the peer's latency divided by that of qtool's model: above 1, qtool is faster. ``error`` is the root
-mean square of the change of the outputs on rows that were not used for calibration, divided by
-their standard deviation. One core, one thread.
+fastest of the settings in benchmarks/peers.py whose error is below 0.2, after
+``quant_pre_process``; ``crashed`` says where a peer made no model. A speed-up is the median over
+interleaved rounds of the peer's latency divided by that of qtool's model: above 1, qtool is faster.
+``error`` is the root mean square of the change of the outputs on rows that were not used for
+calibration, divided by their standard deviation. One core, one thread.
 
 The weights are random (He et al. 2015), so errors rank the tools and say nothing of a task.
 ``fp32-conv2d`` is, where there is one, the same network exported with 2-D convolutions: ONNX
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,41 +85,62 @@ CASES: dict[str, tuple[int, ...]] = {
     "decoder-d512x4-s64": (1,),
 }
 """Block → batch sizes that matter for it."""
+TOLERABLE_ERROR = 0.2
+"""A peer's setting with a larger error is no competitor, however fast."""
 CALIBRATION_ROWS, JUDGED_ROWS = 64, 128
 CALIBRATION_SEED, JUDGED_SEED, TIMED_SEED = 1, 2, 3
 CALIBRATION_BATCH = 16
-QUICK_CASES = ("mlp-64x3", "lstm-h64")
+QUICK_BLOCKS = ("mlp-64x3", "lstm-h64")
 
 
 def main() -> None:
     """Measures every case that is asked for and reports its rows."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--cases", default="*", metavar="GLOB", help="blocks to measure")
+    parser.add_argument("--cases", default="*", metavar="GLOB", help="such as 'encoder-*-b8'")
     given = parser.parse_args()
-    names = [name for name in CASES if fnmatch.fnmatchcase(name, given.cases)]
-    if given.quick:
-        names = [name for name in names if name in QUICK_CASES]
     rows = []
-    for name in names:
-        rows += block_rows(name, quick=given.quick)
+    for name, batch_sizes in chosen_cases(given.cases, quick=given.quick).items():
+        rows += block_rows(name, batch_sizes, quick=given.quick)
         sys.stderr.write(f"{name} done\n")
     report(rows, given.json)
 
 
-def block_rows(name: str, *, quick: bool) -> list[Row]:
-    """Returns the rows of one block at all its batch sizes."""
+def chosen_cases(pattern: str, *, quick: bool) -> dict[str, tuple[int, ...]]:
+    """Returns the batch sizes to measure of every block with a case that matches ``pattern``.
+
+    Raises:
+        ValueError: no case matches.
+    """
+    chosen = {
+        name: tuple(size for size in sizes if fnmatch.fnmatchcase(f"{name}-b{size}", pattern))
+        for name, sizes in CASES.items()
+        if not quick or name in QUICK_BLOCKS
+    }
+    if not any(chosen.values()):
+        raise ValueError(f"no case matches {pattern!r}; the blocks are {', '.join(CASES)}")
+    return {name: sizes for name, sizes in chosen.items() if sizes}
+
+
+def block_rows(name: str, batch_sizes: tuple[int, ...], *, quick: bool) -> list[Row]:
+    """Returns the rows of one block at the given batch sizes."""
     block = BLOCKS[name]()
     sample = block.rows(CALIBRATION_ROWS, CALIBRATION_SEED)
     prepared = prepare(block.model)
     fp32 = {"original": model_bytes(block.model), "prepared": model_bytes(prepared)}
     if name in CONV2D and not quick:
         fp32["fp32-conv2d"] = model_bytes(prepare(CONV2D[name]().model))
-    candidates, notes = peer_models(fp32["original"], sample, quick=quick)
+    candidates, failures = peer_models(fp32["original"], sample, quick=quick)
     rows: list[Row] = []
-    for batch_size in CASES[name]:
-        qtool = model_bytes(qtool_model(prepared, sample, batch_size))
+    for size in batch_sizes:
+        case = f"{name}-b{size}"
+        qtool = model_bytes(qtool_model(prepared, sample, size))
         models = {**fp32, "qtool": qtool, **candidates}
-        rows += case_rows(f"{name}-b{batch_size}", models, notes, block, batch_size, quick=quick)
+        rows += case_rows(case, models, block, size, quick=quick)
+        rows += [
+            Row(case, "crashed", 1.0, "", peer, reason)
+            for peer, reason in failures.items()
+            if not any(made.partition("|")[0] == peer for made in candidates)
+        ]
     return rows
 
 
@@ -143,17 +165,25 @@ def qtool_model(prepared: ir.Model, sample: Inputs, batch_size: int) -> ir.Model
 def peer_models(
     fp32: bytes, sample: Inputs, *, quick: bool
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Returns the peers' models by ``name`` or ``name|settings``, and why some are missing."""
+    """Returns the peers' models by ``name`` or ``name|settings``, and why peers made none.
+
+    Args:
+        fp32: the exported model.
+        sample: calibration rows.
+        quick: only the peers' defaults.
+    """
     models: dict[str, bytes] = {}
     failures: dict[str, str] = {}
 
     def attempt(name: str, make: Callable[[], bytes]) -> None:
         try:
-            models[name] = make()
-            Session(models[name], name)
+            made = make()
+            Session(made, name)
         except Exception as error:  # whatever a peer raises is what its user would see
-            models.pop(name, None)
-            failures[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
+            reason = str(error).strip().partition("\n")[0][:80]
+            failures[name.partition("|")[0]] = f"{type(error).__name__}: {reason}"
+        else:
+            models[name] = made
 
     attempt("ort-static", lambda: ort_static(fp32, sample))
     attempt("ort-dynamic", lambda: ort_dynamic(fp32))
@@ -164,23 +194,17 @@ def peer_models(
     except Exception as error:
         failures["quant_pre_process"] = type(error).__name__
         ready = fp32
-    for settings, chosen in STATIC_SETTINGS.items():
-        attempt(f"ort-static-best|{settings}", lambda c=chosen: ort_static(ready, sample, **c))  # type: ignore[misc]
-    for settings, chosen in DYNAMIC_SETTINGS.items():
-        attempt(f"ort-dynamic-best|{settings}", lambda c=chosen: ort_dynamic(ready, **c))  # type: ignore[misc]
+    for name, settings in STATIC_SETTINGS.items():
+        attempt(f"ort-static-best|{name}", lambda s=settings: ort_static(ready, sample, **s))  # type: ignore[misc]
+    for name, settings in DYNAMIC_SETTINGS.items():
+        attempt(f"ort-dynamic-best|{name}", lambda s=settings: ort_dynamic(ready, **s))  # type: ignore[misc]
     return models, failures
 
 
 def case_rows(
-    case: str,
-    models: Mapping[str, bytes],
-    failures: Mapping[str, str],
-    block: Block,
-    batch_size: int,
-    *,
-    quick: bool,
+    case: str, models: Mapping[str, bytes], block: Block, batch_size: int, *, quick: bool
 ) -> list[Row]:
-    """Returns speed-ups, errors and sizes of one case."""
+    """Returns speed-ups, errors and size of one case."""
     sessions = {name: Session(model, name) for name, model in models.items()}
     batch, judged = block.rows(batch_size, TIMED_SEED), block.rows(JUDGED_ROWS, JUDGED_SEED)
     with one_core(True):
@@ -191,35 +215,42 @@ def case_rows(
         )
     expected = _outputs(sessions["original"], judged)
     errors = {name: _error(_outputs(s, judged), expected) for name, s in sessions.items()}
-    fp32 = _fastest(times, ("original", "prepared"))
-    peers = {"fp32": fp32, "fp32-conv2d": "fp32-conv2d"}
-    peers |= {"ort-static": "ort-static", "ort-dynamic": "ort-dynamic"}
-    for best in ("ort-static-best", "ort-dynamic-best"):
-        variants = [name for name in models if name.startswith(f"{best}|")]
-        if variants:
-            peers[best] = _fastest(times, variants)
     rows = []
-    for peer, name in peers.items():
-        if name not in times:
-            if name in failures:
-                rows.append(Row(case, "speedup", float("nan"), "x", peer, failures[name]))
-            continue
-        found = ratio(times[name], times["qtool"])
-        us = f"{np.median(times['qtool'].rounds):.1f} us"
-        which = {"fp32": fp32}.get(peer, name.partition("|")[2])
-        notes = "; ".join(
-            part for part in (f"{found.low:.2f} to {found.high:.2f}", us, which) if part
-        )
-        rows.append(Row(case, "speedup", found.value, "x", peer, notes))
+    for peer, name in competitors(times, errors).items():
+        rows.append(_speedup(case, peer, name, times))
         if not peer.startswith("fp32"):
             rows.append(Row(case, "error", errors[name], "share", peer))
-    rows.append(Row(case, "error", errors["qtool"], "share"))
     size = len(models["qtool"]) / len(models["original"])
-    rows.append(Row(case, "size_ratio", size, "share", "fp32"))
-    return rows
+    return [
+        *rows,
+        Row(case, "error", errors["qtool"], "share"),
+        Row(case, "size_ratio", size, "share", "fp32"),
+    ]
 
 
-def _fastest(times: Mapping[str, Timing], names: tuple[str, ...] | list[str]) -> str:
+def competitors(times: Mapping[str, Timing], errors: Mapping[str, float]) -> dict[str, str]:
+    """Returns peer → the model that stands for it: the fastest of its settings that can be used."""
+    found = {"fp32": _fastest(times, ("original", "prepared"))}
+    found |= {name: name for name in ("fp32-conv2d", "ort-static", "ort-dynamic") if name in times}
+    for peer in ("ort-static-best", "ort-dynamic-best"):
+        made = [name for name in times if name.partition("|")[0] == peer]
+        usable = [name for name in made if errors[name] <= TOLERABLE_ERROR]
+        if usable:
+            found[peer] = _fastest(times, usable)
+        elif made:
+            found[peer] = min(made, key=lambda name: errors[name])
+    return found
+
+
+def _speedup(case: str, peer: str, name: str, times: Mapping[str, Timing]) -> Row:
+    found = ratio(times[name], times["qtool"])
+    us = f"{np.median(times['qtool'].rounds):.1f} us"
+    which = name if peer == "fp32" else name.partition("|")[2]
+    told = [f"{found.low:.2f} to {found.high:.2f}", us, *([which] if which else [])]
+    return Row(case, "speedup", found.value, "x", peer, "; ".join(told))
+
+
+def _fastest(times: Mapping[str, Timing], names: Sequence[str]) -> str:
     return min(names, key=lambda name: float(np.median(times[name].rounds)))
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qtool.graph.layers import METHODS, Layer, layer_of, value_at, why_not
+from qtool.graph.layers import METHODS, Layer, layer_of, reason_of, value_at, why_not
 from qtool.graph.plan import Treatment
 from qtool.graph.targets import Target
 
@@ -128,7 +128,7 @@ def fastest_methods(
     found: dict[ir.Node, tuple[Treatment, str]] = {}
     for node, layer in layers.items():
         if layer.kind == "table":
-            found[node] = "storage", METHODS["table"]["storage"]
+            found[node] = "storage", reason_of(layer, "storage")
         elif layer.kind == "gru":
             found[node] = (
                 "storage",

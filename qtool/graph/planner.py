@@ -16,7 +16,7 @@ from qtool.config.quantization import (
 from qtool.errors import ConfigError
 from qtool.graph.code_regions import MOVES, Codes, find_codes
 from qtool.graph.costs import Workload, fastest_methods
-from qtool.graph.layers import METHODS, Layer, layer_of, why_not
+from qtool.graph.layers import Layer, layer_of, reason_of, why_not
 from qtool.graph.plan import NodePlan, Plan, Treatment, WeightPlan
 from qtool.graph.rules import apply_rules
 from qtool.graph.tables import absorbed_tables, is_column_wise, tabular_values
@@ -107,13 +107,13 @@ def _choose(
 def _by_method(layer: Layer, method: str) -> tuple[Treatment, str]:
     """What a method for the whole model means for one layer."""
     if layer.kind == "table":
-        return "storage", METHODS["table"]["storage"]
+        return "storage", reason_of(layer, "storage")
     if layer.kind == "product":
         return "float", "a product of two activations: auto or a rule makes it static"
     reason = why_not(layer, method)  # type: ignore[arg-type]
     if reason is not None:
         return "float", f"{reason}; auto or a rule can choose another method"
-    return method, METHODS[layer.kind][method]  # type: ignore[return-value,index]
+    return method, reason_of(layer, method)  # type: ignore[return-value,arg-type]
 
 
 def _activations(

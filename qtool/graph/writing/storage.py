@@ -1,8 +1,8 @@
 """Writes what is only stored as int8.
 
-* A table that a Gather reads: Gather(int8) → Cast → Mul(scale of each column), so that a lookup
-  touches a quarter of the bytes.
-* Any other weight: Cast(int8) → Mul(scale). ONNX Runtime folds both when it loads the model; from
+* A large table that a Gather reads: Gather(int8) → Cast → Mul(scale of each column), so that it
+  takes a quarter of the memory.
+* Any other table or weight: Cast(int8) → Mul(scale). ONNX Runtime folds both when it loads the model; from
   then on it computes what FP32 computes. (DequantizeLinear is not folded, and runs on every call.)
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qtool.graph.layers import layer_of, value_at
+from qtool.graph.layers import layer_of, stays_packed, value_at
 from qtool.graph.writing.editor import Editor
 from qtool.numerics.affine import quantize
 
@@ -26,15 +26,19 @@ def write_stored(editor: Editor) -> None:
         node = editor.nodes[planned.name]
         layer = layer_of(node)
         assert layer is not None
-        if layer.kind != "table":
-            for index in layer.weights:
-                _stored_weight(editor, node, index)
-        elif value_at(node, 0).name in editor.plan.weights:  # else it joins the codes of an input
+        if value_at(node, layer.weights[0]).name not in editor.plan.weights:
+            continue  # a table that joins the codes of an input, or one that is written already
+        if stays_packed(layer):
             _stored_table(editor, node)
+            continue
+        for index in layer.weights:
+            _stored_weight(editor, node, index)
 
 
 def _stored_weight(editor: Editor, node: ir.Node, index: int) -> None:
-    name = str(value_at(node, index).name)
+    weight = value_at(node, index)
+    name = str(weight.name)
+    readers = [(use.node, use.idx) for use in weight.uses()]  # a table may have several
     params = editor.parameters.weights[name]
     codes = editor.weight_codes(name)
     cast = ir.node("Cast", [editor.add(f"{name}.codes", codes)], {"to": FLOAT}, name=f"{name}.cast")
@@ -42,7 +46,10 @@ def _stored_weight(editor: Editor, node: ir.Node, index: int) -> None:
     scale = params.broadcast(params.scale, codes.shape)
     scaled = editor.after(cast.outputs[0], "Mul", f"{name}.scaled", np.asarray(scale))
     scaled.name = f"{name}.real"
-    node.replace_input_with(index, scaled)
+    for reader, position in readers:
+        planned = editor.planned(reader)
+        if planned is not None and planned.treatment == "storage":
+            reader.replace_input_with(position, scaled)
 
 
 def _stored_table(editor: Editor, node: ir.Node) -> None:

@@ -3,9 +3,10 @@
 qtool observes the inputs of the 25 linear layers that it quantizes, with full statistics, and finds
 their ranges by MSE, entropy and percentile. The peers are the calibrators of ONNX Runtime's
 ``quantize_static``, which observe all tensors and keep every value for the histogram methods. One
-core, one thread, one sample at a time. Every pass is a process of its own; time counts from the
-model on disk to the ranges, divided by the time of running the FP32 model over the same samples,
-which takes turns with it; memory is the peak of the process above that of the FP32 run.
+core, one thread, one sample at a time. Every pass is a process of its own. Time counts from loading
+the model into the runtime to the ranges, divided by the time of loading and running the FP32 model
+over the same samples, which takes turns with it. Memory is the peak of the process above that of
+the FP32 run.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """One pass: what it took, from the model on disk to the ranges."""
+    """What one pass took."""
 
     seconds: float
     peak_mb: float

@@ -10,6 +10,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import le
 
 from harness import BENCHMARKS, PROJECT, Row, read
 
@@ -20,6 +22,7 @@ PAGE = PROJECT / "docs" / "benchmarks.md"
 RESULTS = {
     "tabular": "tabular",
     "tabular_generated": "tabular",
+    "blocks": "blocks",
     "parity": "parity",
     "startup": "startup",
 }
@@ -43,6 +46,20 @@ class Target:
     holds: Callable[[float], bool]
 
 
+BLOCK = r"(mlp|residual|encoder|tcn|deeplob|separable|lstm|gru|embedding|dlrm|two-tower|decoder)-.*"
+# Block cases → the least speed-up over the best FP32, on a machine with AMX.
+BLOCK_SPEEDUPS = {
+    "mlp-512x3-b32": 7.5,
+    "residual-mlp-128-512x3-b64": 5.0,
+    "encoder-d384x6-s128-b1": 3.2,
+    "encoder-d384x6-s128-b8": 3.8,
+    "encoder-d768x2-s128-b8": 5.0,
+    "tcn-c64-.*": 2.8,
+    "tcn-c128-.*": 4.0,
+    "deeplob-relu-b32": 1.75,
+    "lstm-h256-.*": 2.0,
+    "embedding-26x20k-b256": 4.5,
+}
 # A promise is about qtool; the peers have cases of their own, …-ort-static and …-ort-dynamic.
 QTOOL = r".*(?<!ort)-(static|dynamic|qat)"
 TARGETS = (
@@ -50,8 +67,22 @@ TARGETS = (
     Target("file at most 27 % of FP32", "size_ratio", QTOOL, lambda value: value <= 0.27),
     Target("static 5 x FP32 at batch 32", "speedup", r".*(?<!ort)-static-b32", lambda v: v >= 5),
     Target("99.9 % equal codes", "equal_codes_share", r".*", lambda value: value >= 0.999),
+    *(
+        Target(
+            f"{cases.removesuffix('-.*')} {least:g} x FP32", "speedup", cases, partial(le, least)
+        )
+        for cases, least in BLOCK_SPEEDUPS.items()
+    ),
+    # Layers that stay in float run at the speed of FP32, and two runs of one model differ by 3 %.
+    Target("no block slower than FP32 (0.97 x)", "speedup", BLOCK, partial(le, 0.97)),
 )
-COMPARED_WITH_TOOL = ("ort-static", "ort-dynamic")
+NOT_PROMISED = {
+    "ort-static",
+    "ort-static-best",
+    "ort-dynamic",
+    "ort-dynamic-best",
+    "fp32-conv2d",
+}
 """Peers of rows that say nothing about a promise, which is against FP32 or the runtime."""
 
 
@@ -102,7 +133,7 @@ def _targets(rows: Sequence[Row]) -> str:
             row
             for row in rows
             if row.metric == target.metric
-            and row.peer not in COMPARED_WITH_TOOL
+            and row.peer not in NOT_PROMISED
             and re.fullmatch(target.cases, row.case)
         ]
         missed = [row.case for row in about if not target.holds(row.value)]

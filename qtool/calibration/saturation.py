@@ -2,8 +2,8 @@
 
 Only targets without VNNI (AVX2) saturate. Their integer layers are emulated on calibration rows:
 the codes of each layer's input against the codes of its weight (``numerics.saturation``). A layer
-that saturates gets weights of 7 bits, with one scale per output channel so that less is lost; the
-others keep 8 bits.
+that saturates gets one scale per output channel, and 7 bits in the channels that still saturate
+then; everything else keeps 8 bits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from qtool.graph.layers import Layer, layer_of, value_at
 from qtool.graph.parameters import Parameters, Range, derive, fold
 from qtool.graph.plan import Plan
 from qtool.graph.targets import TARGETS
-from qtool.numerics.affine import quantize, quantize_columns
+from qtool.numerics.affine import quantize, quantize_columns, weight_qparams
 from qtool.numerics.saturation import may_saturate, saturating_sums
 from qtool.runtime.sessions import Session
 
 Inputs = Mapping[str, NDArray[Any]]
-SAFE_BITS = 7
+Counts = NDArray[np.int64]
 
 
 def avoid_saturation(model: ir.Model, plan: Plan, ranges: dict[str, Range], rows: Inputs) -> Plan:
@@ -47,13 +47,10 @@ def avoid_saturation(model: ir.Model, plan: Plan, ranges: dict[str, Range], rows
     read = {str(value_at(layer.node, 0).name) for layer in layers}
     session = Session(with_outputs(model, read), "calibration")
     values = {**rows, **session.run(rows)}
-    reasons = {}
     for layer in layers:
         codes = _codes(values[str(value_at(layer.node, 0).name)], layer, parameters)
-        reason = _saturation(codes, layer, plan, parameters)
-        if reason is not None:
-            reasons[layer] = reason
-    return _with_safe_weights(plan, reasons)
+        plan = _without_saturation(plan, layer, codes, parameters)
+    return plan
 
 
 def _codes(x: NDArray[np.float32], layer: Layer, parameters: Parameters) -> NDArray[Any]:
@@ -61,36 +58,39 @@ def _codes(x: NDArray[np.float32], layer: Layer, parameters: Parameters) -> NDAr
     return quantize_columns(x, params) if params.spec.axis == 1 else quantize(x, params)
 
 
-def _saturation(
-    codes: NDArray[Any], layer: Layer, plan: Plan, parameters: Parameters
-) -> str | None:
+def _without_saturation(
+    plan: Plan, layer: Layer, codes: NDArray[Any], parameters: Parameters
+) -> Plan:
     name = str(layer.weight().name)
     planned = plan.weights[name]
     real = fold(parameters.constants[name], planned.folds, parameters.activations)
-    weight = quantize(real, parameters.weights[name]).astype(np.int8)
-    if layer.kind == "conv":
-        largest = codes.max(axis=tuple(axis for axis in range(codes.ndim) if axis != 1))
-        channels = weight.shape[1]  # of one group
-        groups = largest.reshape(-1, channels).max(axis=0)
-        unsafe = may_saturate(groups, weight.reshape(*weight.shape[:2], -1))
-        return "int16 pair sums can saturate on calibration rows" if unsafe else None
-    matrix = codes.reshape(-1, codes.shape[-1])
-    found = saturating_sums(matrix, weight)
-    sums = len(matrix) * ((matrix.shape[1] + 1) // 2) * weight.shape[1]
-    return f"{found:,} of {sums:,} int16 pair sums saturate on calibration rows" if found else None
-
-
-def _with_safe_weights(plan: Plan, reasons: Mapping[Layer, str]) -> Plan:
-    weights, nodes = dict(plan.weights), {node.name: node for node in plan.nodes}
-    for layer, reason in reasons.items():
-        planned = weights[str(layer.weight().name)]
-        axis = 0 if layer.kind == "conv" else 1
-        spec = dataclasses.replace(planned.spec, bits=SAFE_BITS, axis=axis)
-        weights[str(layer.weight().name)] = dataclasses.replace(planned, spec=spec)
-        node = nodes[str(layer.node.name)]
-        nodes[node.name] = dataclasses.replace(
-            node, reason=f"{node.reason}; {SAFE_BITS}-bit weights: {reason}"
-        )
-    return dataclasses.replace(
-        plan, weights=weights, nodes=tuple(nodes[n.name] for n in plan.nodes)
+    found = _saturating(codes, quantize(real, parameters.weights[name]), layer)
+    if not found.any():
+        return plan
+    spec = dataclasses.replace(planned.spec, axis=0 if layer.kind == "conv" else 1)
+    per_channel = quantize(real, weight_qparams(real, spec))
+    narrow = np.flatnonzero(_saturating(codes, per_channel, layer)).tolist()
+    weight = dataclasses.replace(planned, spec=spec, narrow=tuple(narrow))
+    reason = (
+        f"int16 pair sums of {np.count_nonzero(found)} of {len(found)} outputs saturate "
+        f"on calibration rows: one scale each, 7 bits in {len(narrow)}"
     )
+    nodes = tuple(
+        dataclasses.replace(node, reason=f"{node.reason}; {reason}")
+        if node.name == layer.node.name
+        else node
+        for node in plan.nodes
+    )
+    return dataclasses.replace(plan, nodes=nodes, weights={**plan.weights, name: weight})
+
+
+def _saturating(codes: NDArray[Any], weight: NDArray[Any], layer: Layer) -> Counts:
+    """Counts per output; for a convolution 1 where it can saturate."""
+    weight = weight.astype(np.int8)
+    if layer.kind != "conv":
+        return saturating_sums(codes.reshape(-1, codes.shape[-1]), weight)
+    largest = codes.max(axis=tuple(axis for axis in range(codes.ndim) if axis != 1))
+    channels = weight.shape[1]  # of one group
+    in_group = largest.reshape(-1, channels).max(axis=0)
+    taps = weight.reshape(*weight.shape[:2], -1)
+    return may_saturate(in_group, taps).astype(np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 from qtool.calibration.calibrate import ranges
 from qtool.calibration.outliers import outliers
 from qtool.calibration.sample import Sample, observe_sample
+from qtool.calibration.saturation import avoid_saturation
 from qtool.calibration.settle import settle_columns
 from qtool.commands.context import Context
 from qtool.commands.plan import plan_for
@@ -38,6 +39,8 @@ from qtool.runs import content, write_text
 PLAN = "plan.json"
 RANGES = "ranges.json"
 REPRESENTATIVENESS = "representativeness.json"
+EMULATED_ROWS = 256
+"""Rows on which the saturation of a target's kernels is emulated."""
 
 
 def calibrate(context: Context) -> Path:
@@ -61,8 +64,10 @@ def calibrate(context: Context) -> Path:
         chosen, seed = observer(section.observer), context.experiment.seed
         seen, sample = observe_sample(data, model, plan, section, seed, context.progress)
         settled, statistics = settle_columns(model, plan, seen, chosen)
-        write_text(folder / PLAN, settled.to_json())
         found = ranges(settled, statistics, chosen)
+        first = next(data.batches("calibration", EMULATED_ROWS, only=sample.rows))
+        settled = avoid_saturation(model, settled, found, first.inputs)
+        write_text(folder / PLAN, settled.to_json())
         write_text(folder / RANGES, ranges_to_json(found, sample))
         rows = data.batches("calibration", only=sample.rows)
         fit = representativeness(data, rows, context.progress)

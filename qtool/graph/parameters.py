@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from qtool.errors import ModelError
 from qtool.graph.model_file import constant
-from qtool.graph.plan import Plan
+from qtool.graph.plan import Plan, WeightPlan
 from qtool.graph.tables import absorbed_tables, column_count
 from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
 from qtool.numerics.columns import Columns, widen_columns
+
+NARROW_QMAX = 63
+"""Largest code of 7 bits."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
             own[name] = choose_qparams(low.reshape(()), high.reshape(()), spec)
     activations = {name: own[owner_of(plan, name)] for name in plan.activations}
     weights = {
-        name: weight_qparams(fold(constants[name], weight.folds, activations), weight.spec)
+        name: planned_params(fold(constants[name], weight.folds, activations), weight)
         for name, weight in plan.weights.items()
     }
     for bias, (activation, weight) in plan.biases.items():
@@ -86,6 +89,16 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
         input_scale = 1.0 if folded else float(activations[activation].scale)
         weights[weight] = _fitting_bias(weights[weight], constants[bias], input_scale, weight)
     return Parameters(constants, activations, weights)
+
+
+def planned_params(weight: Array, planned: WeightPlan) -> QuantParams:
+    """Returns min-max parameters of a constant, with wider steps where it is ``narrow``."""
+    params = weight_qparams(weight, planned.spec)
+    if not planned.narrow:
+        return params
+    scale = params.scale.copy()
+    scale[list(planned.narrow)] *= np.float32(planned.spec.qmax / NARROW_QMAX)
+    return replace(params, scale=scale)
 
 
 def owner_of(plan: Plan, name: str) -> str:

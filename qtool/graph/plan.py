@@ -58,10 +58,18 @@ class NodePlan:
 
 @dataclass(frozen=True)
 class WeightPlan:
-    """How one constant is quantized; ``folds`` is the activation whose column scales it absorbs."""
+    """How one constant is quantized.
+
+    Attributes:
+        spec: the codes.
+        folds: the activation whose column scales it absorbs.
+        narrow: indices of the output channels that use 7 bits only, so that their int16 pair sums
+            cannot saturate (``calibration.saturation``).
+    """
 
     spec: QuantSpec
     folds: str | None = None
+    narrow: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,9 @@ class Plan:
                 nodes=tuple(NodePlan(**node) for node in raw["nodes"]),
                 activations={name: QuantSpec(**spec) for name, spec in raw["activations"].items()},
                 weights={
-                    name: WeightPlan(QuantSpec(**weight["spec"]), weight["folds"])
+                    name: WeightPlan(
+                        QuantSpec(**weight["spec"]), weight["folds"], tuple(weight["narrow"])
+                    )
                     for name, weight in raw["weights"].items()
                 },
                 biases={name: (pair[0], pair[1]) for name, pair in raw["biases"].items()},

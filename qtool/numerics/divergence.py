@@ -28,14 +28,12 @@ from qtool.numerics.histogram import HALF_BINS, ZERO_BIN
 
 CLIPPING_POINTS = 64
 """Most ends per side that are tried."""
-ROUNDS = 3
-"""Two suffice in practice; each set of ends contains the present one."""
+TURNS = 6
+"""Searches of one side; three suffice in practice, as each set of ends has the present one."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 NUMBERS = np.arange(-ZERO_BIN, HALF_BINS)
-CENTRES = NUMBERS + np.sign(NUMBERS) / 2
-"""Middles of the bins, in bin widths."""
 
 
 def least_divergence(
@@ -60,18 +58,19 @@ def least_divergence(
     if symmetric:
         ends = _ends(max(below, above), cells // 2)
         pairs = np.minimum(ends, below), np.minimum(ends, above)
-        best = np.argmin(measure(*pairs))
-        return int(pairs[0][best]), int(pairs[1][best])
-    best_below, best_above = below, above
-    for _ in range(ROUNDS):
-        ends = _ends(above, cells - best_below)
-        next_above = int(ends[np.argmin(measure(np.full_like(ends, best_below), ends))])
-        ends = _ends(below, cells - next_above)
-        next_below = int(ends[np.argmin(measure(ends, np.full_like(ends, next_above)))])
-        if (next_below, next_above) == (best_below, best_above):
+        place = np.argmin(measure(*pairs))
+        return int(pairs[0][place]), int(pairs[1][place])
+    reach = [below, above]
+    for turn in range(TURNS):
+        side = 1 - turn % 2  # above first
+        ends = _ends((below, above)[side], cells - reach[1 - side])
+        other = np.full_like(ends, reach[1 - side])
+        best = int(ends[np.argmin(measure(*((other, ends) if side else (ends, other))))])
+        # What one side found still holds when the other has not moved since.
+        if turn and best == reach[side]:
             break
-        best_below, best_above = next_below, next_above
-    return best_below, best_above
+        reach[side] = best
+    return reach[0], reach[1]
 
 
 def _ends(last: int, least: int) -> Ints:
@@ -95,7 +94,7 @@ def _measure(counts: Ints, cells: int, symmetric: bool) -> Callable[[Ints, Ints]
             high = np.maximum(-low, high)
             low = -high
         limits = low[:, None] + (high - low)[:, None] * parts
-        cut = np.clip(np.searchsorted(CENTRES, limits), first[:, None], after[:, None])
+        cut = np.clip(_bins_from(limits) + ZERO_BIN, first[:, None], after[:, None])
         cut[:, 0], cut[:, -1] = first, after
         # Outliers join the first and the last bin of the range, wherever the cells lie.
         outliers = np.stack([total[first], total[-1] - total[after]], axis=1)
@@ -112,6 +111,13 @@ def _measure(counts: Ints, cells: int, symmetric: bool) -> Callable[[Ints, Ints]
         return _divergence(entropy, clipped, known, bins)
 
     return divergence
+
+
+def _bins_from(limits: Floats) -> Ints:
+    """Returns the first bin whose middle is not below each limit: ±(number + 1/2), 0 for bin 0."""
+    positive = np.maximum(np.ceil(limits - 0.5), 1)
+    negative = np.minimum(np.ceil(limits + 0.5), 0)
+    return np.asarray(np.where(limits > 0, positive, negative), np.int64)
 
 
 def _change(counts: Ints, edges: Ints, outliers: Ints) -> Floats:

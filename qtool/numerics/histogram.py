@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 HALF_BINS = 2048
 """Bins from zero to the largest value, bin 0 included."""
+HALF_BITS = 11
+"""log2 of it."""
 BINS = 2 * HALF_BINS - 1
 ZERO_BIN = HALF_BINS - 1
 """Position of bin 0."""
@@ -129,12 +131,12 @@ def added(
         high: float32 (columns,), the maximum of each column of ``table``.
     """
     exponent = np.maximum(histogram.exponent, _exponent(np.maximum(-low, high)))
-    per_width = np.exp2(-exponent.astype(np.float32))
+    per_width = np.ldexp(np.float32(1), -exponent)
     rows, columns = table.shape
     # Positions of all columns side by side, so that one count serves them all; one column needs no
     # wider integers than its bins.
     integer = np.int16 if columns == 1 else np.int64
-    first = (np.arange(columns) * BINS + ZERO_BIN).astype(integer)
+    first = ZERO_BIN if columns == 1 else np.arange(columns) * BINS + ZERO_BIN
     counts, zeros = _coarsen(histogram, exponent).ravel(), histogram.zeros
     step = max(1, CHUNK // columns)
     for start in range(0, rows, step):
@@ -179,11 +181,12 @@ def merge(a: Histogram, b: Histogram) -> Histogram:
 
 
 def _exponent(largest: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Smallest e with largest < 2**e * HALF_BINS: frexp is largest = m * 2**p, m < 1."""
-    _, power = np.frexp(largest)
-    half_bits = HALF_BINS.bit_length() - 1
-    exponent = np.where(largest > 0, power - half_bits, MIN_EXPONENT)  # frexp(0) gives power 0
-    return np.maximum(exponent, MIN_EXPONENT).astype(np.int32)
+    """Smallest e with largest < 2**e * HALF_BINS: frexp is largest = m * 2**p, m < 1.
+
+    Not below ``MIN_EXPONENT``, which frexp gives for this power of two.
+    """
+    smallest = np.float32(2.0 ** (MIN_EXPONENT + HALF_BITS - 1))
+    return np.frexp(np.maximum(largest, smallest))[1] - np.int32(HALF_BITS)
 
 
 def _coarsen(histogram: Histogram, exponent: NDArray[np.int32]) -> NDArray[np.int64]:

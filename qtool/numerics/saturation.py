@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 LIMIT = np.iinfo(np.int16)
 
 
-def saturating_sums(codes: NDArray[np.uint8], weight: NDArray[np.int8]) -> int:
-    """Returns how many pair sums of a matrix product saturate.
+def saturating_sums(codes: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Returns how many pair sums of a matrix product saturate, per output: (outputs,).
 
     Args:
         codes: uint8 (rows, K), the activation.
@@ -34,16 +34,16 @@ def saturating_sums(codes: NDArray[np.uint8], weight: NDArray[np.int8]) -> int:
     reach = np.maximum((wide * (wide > 0) * largest).sum(axis=1), 0)
     depth = np.minimum((wide * (wide < 0) * largest).sum(axis=1), 0)
     pairs, outputs = np.nonzero((reach > LIMIT.max) | (depth < LIMIT.min))
-    saturated = 0
+    saturated = np.zeros(weight.shape[1], np.int64)
     for pair in np.unique(pairs):
         chosen = outputs[pairs == pair]
         sums = codes[:, 2 * pair : 2 * pair + 2].astype(np.int32) @ wide[pair][:, chosen]
-        saturated += int(((sums > LIMIT.max) | (sums < LIMIT.min)).sum())
+        saturated[chosen] += ((sums > LIMIT.max) | (sums < LIMIT.min)).sum(axis=0)
     return saturated
 
 
-def may_saturate(largest: NDArray[np.uint8], weight: NDArray[np.int8]) -> bool:
-    """Whether a convolution can saturate, from the largest code of each input channel.
+def may_saturate(largest: NDArray[np.uint8], weight: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Returns which outputs of a convolution can saturate, from the largest code of each channel.
 
     Its kernels add pairs of neighbouring channels at one tap. Whether two channels are large at the
     same place is not looked at, so this errs on the safe side.
@@ -53,4 +53,5 @@ def may_saturate(largest: NDArray[np.uint8], weight: NDArray[np.int8]) -> bool:
         weight: int8 (outputs, channels, taps).
     """
     flat = weight.transpose(1, 0, 2).reshape(weight.shape[1], -1)
-    return saturating_sums(largest[None, :], flat) > 0
+    sums = saturating_sums(largest[None, :], flat).reshape(weight.shape[0], -1)
+    return np.asarray(sums.any(axis=1))

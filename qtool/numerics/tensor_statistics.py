@@ -71,10 +71,11 @@ def statistics_of(
     if x.size == 0:
         return before
     channel_low, channel_high = _extremes(x, channel_axis)
+    peak = np.maximum(-channel_low, channel_high)
     low, high = channel_low, channel_high
     if not columns:
         low, high = low.min(keepdims=True), high.max(keepdims=True)
-    if np.isfinite(low).all() and np.isfinite(high).all():
+    if np.isfinite(peak).all():
         histogram = added(before.histogram, x if columns else x.reshape(-1, 1), low, high)
     else:
         histogram = replace(before.histogram, low=low, high=high)
@@ -82,8 +83,7 @@ def statistics_of(
     block_low, block_high = before.block_low.copy(), before.block_high.copy()
     block_low[:, block] = np.minimum(block_low[:, block], low)
     block_high[:, block] = np.maximum(block_high[:, block], high)
-    peak = np.maximum(before.channel_peak, np.maximum(-channel_low, channel_high))
-    return TensorStatistics(histogram, block_low, block_high, peak)
+    return TensorStatistics(histogram, block_low, block_high, np.maximum(before.channel_peak, peak))
 
 
 def _extremes(x: Array, channel_axis: int | None) -> tuple[Array, Array]:

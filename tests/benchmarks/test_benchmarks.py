@@ -17,6 +17,7 @@ METRICS = {
         "equal_codes_share",
         "speedup",
     },
+    "blocks": {"speedup", "error", "size_ratio", "crashed"},
     "parity": {"equal_codes_share", "largest_code_difference", "decisions_equal_share"},
     "startup": {"startup_s"},
 }

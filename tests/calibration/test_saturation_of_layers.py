@@ -3,12 +3,14 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import onnx_ir as ir
 from support.graphs import mlp
 from support.quantizing import parameters_for, relative_error, run
 
 from qtool.calibration.saturation import avoid_saturation
 from qtool.config.quantization import StaticQuantization
 from qtool.graph.parameters import Range, derive
+from qtool.graph.plan import Plan
 from qtool.graph.writing.writer import write
 from qtool.numerics.affine import quantize
 from qtool.numerics.saturation import saturating_sums
@@ -23,15 +25,15 @@ def planted(rows):
     constants = model.graph.initializers
     first = constants["w0"].const_value.numpy().copy()
     first[:, 1] = first[:, 0]
-    second = constants["w1"].const_value.numpy().copy()
+    second, third = (constants[name].const_value.numpy().copy() for name in ("w1", "w2"))
     second *= 0.5
+    for weight in (first, second, third):
+        weight[1::2] = 0  # no pair has two large weights
     second[0, :4] = second[1, :4] = 0.9
-    for name, array in (("w0", first), ("w1", second)):
-        value = constants[name]
-        value.const_value = type(value.const_value)(array, name=name)
     bias = constants["b0"].const_value.numpy().copy()
     bias[:2] = 6.0  # both units are always near the top of the range
-    constants["b0"].const_value = type(constants["b0"].const_value)(bias, name="b0")
+    for name, array in (("w0", first), ("w1", second), ("w2", third), ("b0", bias)):
+        constants[name].const_value = ir.tensor(array, name=name)
     return parameters_for(model, rows, SECTION, target="x86_avx2")
 
 
@@ -49,10 +51,14 @@ def test_only_the_planted_layer_gets_seven_bits():
     rows = {"x": np.random.default_rng(5).standard_normal((256, 8)).astype(np.float32)}
     model, plan, parameters = planted(rows)
     safe = avoid_saturation(model, plan, known_ranges(parameters), rows)
-    bits = {name: weight.spec.bits for name, weight in safe.weights.items()}
-    assert bits == {"w0": 8, "w1": 7, "w2": 8}
-    (reason,) = [node.reason for node in safe.nodes if "7-bit" in node.reason]
-    assert "int16 pair sums saturate on calibration rows" in reason
+    narrow = {name: weight.narrow for name, weight in safe.weights.items()}
+    assert narrow == {"w0": (), "w1": (0, 1, 2, 3), "w2": ()}
+    assert Plan.from_json(safe.to_json(), "plan.json") == safe
+    (reason,) = [node.reason for node in safe.nodes if "saturate" in node.reason]
+    assert reason.endswith(
+        "int16 pair sums of 4 of 32 outputs saturate on calibration rows: "
+        "one scale each, 7 bits in 4"
+    )
 
 
 def test_seven_bits_lose_less_than_half_a_decibel():
@@ -75,7 +81,8 @@ def test_no_pair_sum_saturates_afterwards():
     safe = avoid_saturation(model, plan, ranges, rows)
     numbers = derive(model, safe, ranges)
     weight = quantize(numbers.constants["w1"], numbers.weights["w1"])
-    assert saturating_sums(np.full((1, len(weight)), 255, np.uint8), weight) == 0
+    largest = np.full((1, len(weight)), 255, np.uint8)
+    assert not saturating_sums(largest, weight)[list(safe.weights["w1"].narrow)].any()
 
 
 def test_targets_with_vnni_keep_their_plan():

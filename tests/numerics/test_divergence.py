@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from qtool.numerics.divergence import CENTRES, CLIPPING_POINTS, _measure, least_divergence
-from qtool.numerics.histogram import BINS, ZERO_BIN
+from qtool.numerics.divergence import CLIPPING_POINTS, _measure, least_divergence
+from qtool.numerics.histogram import BINS, ZERO_BIN, Histogram
+
+CENTRES = np.mean([(edges := Histogram.empty(1).edges()[0])[:-1], edges[1:]], axis=0) * 2.0**126
+"""Middles of the bins, in bin widths."""
 
 
 def counts_of(bins: dict[int, int]) -> np.ndarray:

@@ -92,6 +92,4 @@ def test_channels_of_any_axis(x, axis):
 
 def test_no_values_change_nothing():
     before = statistics_of(np.ones((2, 3), np.float32), channel_axis=1)
-    check_same(
-        statistics_of(np.zeros((0, 3), np.float32), channel_axis=1, before=before), before
-    )
+    check_same(statistics_of(np.zeros((0, 3), np.float32), channel_axis=1, before=before), before)

@@ -2,8 +2,9 @@
 
 * A large table that a Gather reads: Gather(int8) → Cast → Mul(scale of each column), so that it
   takes a quarter of the memory.
-* Any other table or weight: Cast(int8) → Mul(scale). ONNX Runtime folds both when it loads the model; from
-  then on it computes what FP32 computes. (DequantizeLinear is not folded, and runs on every call.)
+* Any other table or weight: Cast(int8) → Mul(scale). ONNX Runtime folds both when it loads the
+  model; from then on it computes what FP32 computes. (DequantizeLinear is not folded, and runs on
+  every call.)
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ RESULTS = {
     "tabular": "tabular",
     "tabular_generated": "tabular",
     "blocks": "blocks",
+    "calibration": "calibration",
     "parity": "parity",
     "startup": "startup",
 }
@@ -62,6 +63,7 @@ BLOCK_SPEEDUPS = {
 }
 # A promise is about qtool; the peers have cases of their own, …-ort-static and …-ort-dynamic.
 QTOOL = r".*(?<!ort)-(static|dynamic|qat)"
+OBSERVED = r".*-(mse|entropy|percentile)"
 TARGETS = (
     Target("AUC within 0.001 of FP32", "auc_change", QTOOL, lambda value: abs(value) <= 0.001),
     Target("file at most 27 % of FP32", "size_ratio", QTOOL, lambda value: value <= 0.27),
@@ -75,6 +77,8 @@ TARGETS = (
     ),
     # Layers that stay in float run at the speed of FP32, and two runs of one model differ by 3 %.
     Target("no block slower than FP32 (0.97 x)", "speedup", BLOCK, partial(le, 0.97)),
+    Target("calibration 1.3 x inference", "time_over_inference", OBSERVED, lambda v: v <= 1.3),
+    Target("200 MB above it", "memory_over_inference_mb", OBSERVED, lambda value: value <= 200),
 )
 NOT_PROMISED = {
     "ort-static",

@@ -98,9 +98,7 @@ def real_places(axes: Axes, shape: Shape, masks: Mapping[str, NDArray[Any]]) -> 
     return np.broadcast_to(real, unfolded).reshape(shape)
 
 
-def _input(
-    value: ir.Value | None, known: Mapping[str, Axes], shapes: Mapping[str, Shape]
-) -> Axes:
+def _input(value: ir.Value | None, known: Mapping[str, Axes], shapes: Mapping[str, Shape]) -> Axes:
     if value is None:
         return ()
     name = str(value.name)

@@ -8,8 +8,9 @@ its bins that P fills. The range with the least divergence
     KL(P ‖ Q) = Σ p log(p / q)
 
 over the bins of the range is chosen; where Q has nothing although P has (only outliers in a cell)
-it is infinite. Ranges have at least one bin per code. Exact zeros take no part: every range
-represents them, and after a ReLU they would outweigh all other values.
+it is infinite. Ranges have at least one bin per code. Bin 0 takes no part, as in NVIDIA's
+pytorch-quantization 2.1 (``_compute_amax_entropy``, ``bins[0] = bins[1]``): every range represents
+zero, and after a ReLU zeros would outweigh all other values.
 
 Source: Migacz 2017, "8-bit Inference with TensorRT" (GTC S7310), "Entropy calibration -
 pseudocode", which does this for |x| and 128 cells. Here the range has two ends: the upper one is
@@ -36,24 +37,21 @@ Floats = NDArray[np.float64]
 NUMBERS = np.arange(-ZERO_BIN, HALF_BINS)
 
 
-def least_divergence(
-    counts: Ints, zeros: int, cells: int, *, symmetric: bool = False
-) -> tuple[int, int]:
+def least_divergence(counts: Ints, cells: int, *, symmetric: bool = False) -> tuple[int, int]:
     """Returns how many bins the best range reaches below and above zero.
 
     Args:
         counts: int64 (BINS,), values per bin of one histogram.
-        zeros: how many of bin 0 are exact zeros.
         cells: codes.
         symmetric: the cells reach as far below zero as above.
     """
     nonzero = counts.copy()
-    nonzero[ZERO_BIN] -= zeros
+    nonzero[ZERO_BIN] = 0
     filled = NUMBERS[nonzero > 0]
+    # Bin 0 belongs to both sides.
+    below, above = 1 - min(filled.min(initial=0), 0), 1 + max(filled.max(initial=0), 0)
     if not len(filled):
-        return 0, 0
-    # Bin 0 belongs to both sides; which one it is on is not known.
-    below, above = 1 - min(int(filled[0]), 0), 1 + max(int(filled[-1]), 0)
+        return below, above
     measure = _measure(nonzero, cells, symmetric)
     if symmetric:
         ends = _ends(max(below, above), cells // 2)

@@ -12,8 +12,7 @@ float32's normal numbers, and that is bin 0 with or without rounding.
 
 Error bound: e is the smallest exponent with max|x| < 2**(e + 11), so a bin is at most
 max|x| / 1024 wide and any quantile or clipping point read from the histogram is within one such
-width of the exact one. Exact minimum, maximum, number of zeros and number of values are kept
-beside the bins.
+width of the exact one. Exact minimum, maximum and number of values are kept, too.
 
 Each statistic has a leading axis of ``columns``: 1 for a whole tensor, n for a tensor observed
 column by column.
@@ -48,14 +47,12 @@ class Histogram:
         counts: int64 (columns, BINS); position ``ZERO_BIN`` is bin 0.
         low: float32 (columns,), exact minimum; +inf before any value.
         high: float32 (columns,), exact maximum; -inf before any value.
-        zeros: int64 (columns,), values that are exactly zero.
     """
 
     exponent: NDArray[np.int32]
     counts: NDArray[np.int64]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
-    zeros: NDArray[np.int64]
 
     @staticmethod
     def empty(columns: int) -> Histogram:
@@ -65,7 +62,6 @@ class Histogram:
             counts=np.zeros((columns, BINS), np.int64),
             low=np.full(columns, np.inf, np.float32),
             high=np.full(columns, -np.inf, np.float32),
-            zeros=np.zeros(columns, np.int64),
         )
 
     @staticmethod
@@ -137,22 +133,18 @@ def added(
     # wider integers than its bins.
     integer = np.int16 if columns == 1 else np.int64
     first = ZERO_BIN if columns == 1 else np.arange(columns) * BINS + ZERO_BIN
-    counts, zeros = _coarsen(histogram, exponent).ravel(), histogram.zeros
+    counts = _coarsen(histogram, exponent).ravel()
     step = max(1, CHUNK // columns)
     for start in range(0, rows, step):
         piece = table[start : start + step]
         position = (piece * per_width).astype(integer)  # rounds toward zero
         position = np.add(position, first, out=position)
         counts = counts + np.bincount(position.ravel(), minlength=len(counts))
-        zero = piece == 0
-        # Counting without an axis is four times as fast.
-        zeros = zeros + (np.count_nonzero(zero) if columns == 1 else zero.sum(axis=0))
     return Histogram(
         exponent,
         counts.reshape(columns, BINS),
         np.minimum(histogram.low, low),
         np.maximum(histogram.high, high),
-        zeros,
     )
 
 
@@ -164,7 +156,6 @@ def joined(histogram: Histogram) -> Histogram:
         counts=_coarsen(histogram, exponent).sum(axis=0, keepdims=True),
         low=histogram.low.min(keepdims=True),
         high=histogram.high.max(keepdims=True),
-        zeros=histogram.zeros.sum(keepdims=True),
     )
 
 
@@ -176,7 +167,6 @@ def merge(a: Histogram, b: Histogram) -> Histogram:
         counts=_coarsen(a, exponent) + _coarsen(b, exponent),
         low=np.minimum(a.low, b.low),
         high=np.maximum(a.high, b.high),
-        zeros=a.zeros + b.zeros,
     )
 
 

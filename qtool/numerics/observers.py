@@ -72,9 +72,10 @@ def mse(statistics: TensorStatistics, spec: QuantSpec) -> Range:
     """Returns the range with the smallest expected squared quantization error.
 
     The expected error of a range with step s is s²/12 for each value inside (uniform rounding
-    error, Bennett 1948; none for exact zeros, which are representable) and the squared distance to
-    the range for each value outside. Every pair of at most ``CLIPPING_POINTS`` lower and upper ends
-    is tried.
+    error, Bennett 1948) and the squared distance to the range for each value outside. Values in
+    bin 0 are coded as zero by every step from 2w on, where w is the width of the bins, so that
+    their error w²/3 does not depend on the range then. Every pair of at most ``CLIPPING_POINTS``
+    lower and upper ends is tried.
 
     A value outside at distance d from its end is off by at most half a bin width w in the
     histogram, so its term is off by at most w * (d + w / 4).
@@ -90,9 +91,10 @@ def mse(statistics: TensorStatistics, spec: QuantSpec) -> Range:
         lows, highs = below.ends[:, None], above.ends[None, :]
         span = 2 * np.maximum(lows, highs) if spec.symmetric else lows + highs
         step = span / (spec.qmax - spec.qmin)
-        within = counts.sum() - histogram.zeros[column]
+        small, within = counts[ZERO_BIN], counts.sum() - counts[ZERO_BIN]
         inside = within - below.counts[:, None] - above.counts[None, :]
-        error = below.errors[:, None] + above.errors[None, :] + inside * step**2 / 12
+        rounded = inside * step**2 + small * np.minimum(step, 2 * width) ** 2
+        error = below.errors[:, None] + above.errors[None, :] + rounded / 12
         best = np.unravel_index(np.argmin(error), error.shape)
         low[column], high[column] = -below.ends[best[0]], above.ends[best[1]]
     return low, high
@@ -108,8 +110,8 @@ def entropy(statistics: TensorStatistics, spec: QuantSpec) -> Range:
     full_low, full_high = min_max(statistics, spec)
     histogram = statistics.histogram
     found = [
-        least_divergence(counts, zeros, spec.qmax - spec.qmin + 1, symmetric=spec.symmetric)
-        for counts, zeros in zip(histogram.counts, histogram.zeros, strict=True)
+        least_divergence(counts, spec.qmax - spec.qmin + 1, symmetric=spec.symmetric)
+        for counts in histogram.counts
     ]
     bins, width = np.array(found, np.float64).reshape(-1, 2), histogram.width()
     low, high = -bins[:, 0] * width, bins[:, 1] * width

@@ -43,7 +43,7 @@ def test_rows_of_other_shapes_are_not_joined():
 
 
 @pytest.mark.parametrize(
-    ("bytes_per_row", "expected"), [(0, 64), (1, 64), (100_000, 32), (4 << 20, 1), (9 << 20, 1)]
+    ("bytes_per_row", "expected"), [(0, 64), (1, 64), (400_000, 32), (8 << 20, 2), (9 << 20, 1)]
 )
 def test_large_rows_run_alone(bytes_per_row, expected):
     assert rows_per_run(bytes_per_row) == expected

@@ -85,8 +85,22 @@ def _block(
 ) -> Block:
     torch.manual_seed(0)
     module = build().eval()
+    _scale_like_trained(module)
     _settle_batch_norm(module, rows(64, 0))
     return Block(export_onnx(module, rows(2, 0)), rows)
+
+
+def _scale_like_trained(module: nn.Module) -> None:
+    """Keeps the size of activations from layer to layer (He et al. 2015, arXiv 1502.01852).
+
+    torch's default shrinks them layer by layer, until the output hardly depends on the input.
+    Transformers keep theirs through normalization and stay as they are.
+    """
+    if any(isinstance(part, nn.LayerNorm) for part in module.modules()):
+        return
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
 
 def _settle_batch_norm(module: nn.Module, inputs: Inputs) -> None:

@@ -88,7 +88,9 @@ CASES: dict[str, tuple[int, ...]] = {
 """Block → batch sizes that matter for it."""
 TOLERABLE_ERROR = 0.2
 """A peer's setting with a larger error is no competitor, however fast."""
-CALIBRATION_ROWS, JUDGED_ROWS = 64, 128
+TABULAR_ROWS, SEQUENCE_ROWS = 512, 64
+"""Calibration rows: a sequence has as many values as its steps."""
+JUDGED_ROWS = 128
 CALIBRATION_SEED, JUDGED_SEED, TIMED_SEED = 1, 2, 3
 CALIBRATION_BATCH = 16
 QUICK_BLOCKS = ("mlp-64x3", "mlp-3d")
@@ -126,7 +128,7 @@ def chosen_cases(pattern: str, *, quick: bool) -> dict[str, tuple[int, ...]]:
 def block_rows(name: str, batch_sizes: tuple[int, ...], *, quick: bool) -> list[Row]:
     """Returns the rows of one block at the given batch sizes."""
     block = BLOCKS[name]()
-    sample = block.rows(CALIBRATION_ROWS, CALIBRATION_SEED)
+    sample = calibration_rows(block)
     prepared = prepare(block.model)
     fp32 = {"original": model_bytes(block.model), "prepared": model_bytes(prepared)}
     if name in CONV2D and not quick:
@@ -146,18 +148,25 @@ def block_rows(name: str, batch_sizes: tuple[int, ...], *, quick: bool) -> list[
     return rows
 
 
+def calibration_rows(block: Block) -> Inputs:
+    """Returns the rows that qtool and its peers calibrate on."""
+    tabular = all(array.ndim == 2 for array in block.rows(1, CALIBRATION_SEED).values())
+    return block.rows(TABULAR_ROWS if tabular else SEQUENCE_ROWS, CALIBRATION_SEED)
+
+
 def qtool_model(prepared: ir.Model, sample: Inputs, batch_size: int) -> ir.Model:
     """Returns qtool's ``auto`` form of a prepared model for this machine and a batch size."""
     section = AutoQuantization(method="auto")
     shapes = shapes_of(prepared, measured_values(prepared), sample)
-    workload = Workload((batch_size,), shapes, CALIBRATION_ROWS)
+    rows = len(next(iter(sample.values())))
+    workload = Workload((batch_size,), shapes, rows)
     plan = make_plan(prepared, "", section, TARGETS[resolve_target("auto")], workload)
     batches = (
         {name: array[start : start + CALIBRATION_BATCH] for name, array in sample.items()}
-        for start in range(0, CALIBRATION_ROWS, CALIBRATION_BATCH)
+        for start in range(0, rows, CALIBRATION_BATCH)
     )
     chosen = observer(section.observer)
-    seen = observe(prepared, plan, batches, CALIBRATION_ROWS, SilentProgress())
+    seen = observe(prepared, plan, batches, rows, SilentProgress())
     plan, seen = settle_columns(prepared, plan, seen, chosen)
     found = ranges(plan, seen, chosen)
     plan = avoid_saturation(prepared, plan, found, sample)

@@ -28,6 +28,8 @@ from qtool.graph.targets import Target
 QUANTIZE_NS, REQUANTIZE_NS, RELU_NS = 0.25, 0.09, 0.12
 """Per element: QuantizeLinear; codes instead of floats from an integer product; a lone Relu."""
 FLOAT_FIXED_US, FLOAT_GOPS = 1.2, 150.0
+FLOAT_INPUT_NS = 0.2
+"""Reading the rows of a float product, per element: what counts where there are few outputs."""
 SMALL_PRODUCT_GOPS = 100.0
 """Float product of two activations: many small matrices."""
 FLOAT_CONV_GOPS, FLOAT_CONV_OUTPUT_NS = 150.0, 0.2
@@ -78,7 +80,8 @@ class IntegerKernels:
     weight_only_rows: int
     """Up to so many rows 8-bit weight-only is as fast for sequences, and more exact."""
     lstm_units: int
-    """From this many hidden units plus half the inputs the integer LSTM is the faster one."""
+    """From this many hidden units plus half the inputs the integer LSTM is the faster one at batch
+    1; from two thirds of them where each call has at least ``FEW_ROWS`` rows."""
 
 
 KERNELS = {
@@ -135,7 +138,7 @@ def fastest_methods(
                 f"{why_not(layer, 'static')}: stored as int8, computed in float",
             )
         elif layer.kind == "lstm":
-            found[node] = _lstm(layer, kernels)
+            found[node] = _lstm(layer, kernels, workload)
         else:
             layer_gain = convolutions_gain if layer.kind == "conv" else gain([layer])
             if node in first:
@@ -160,11 +163,13 @@ def _by_gain(
     return "storage", f"integer kernel: {predicted}; stored as int8, computed in float"
 
 
-def _lstm(layer: Layer, kernels: IntegerKernels) -> tuple[Treatment, str]:
+def _lstm(layer: Layer, kernels: IntegerKernels, workload: Workload) -> tuple[Treatment, str]:
     _, gates, inputs = _shape(layer.weight())
     units = gates // 4 + inputs // 2
+    many_rows = min(workload.batch_sizes) >= FEW_ROWS
+    needed = kernels.lstm_units * 2 // 3 if many_rows else kernels.lstm_units
     missing = why_not(layer, "dynamic")
-    if missing is None and units >= kernels.lstm_units:
+    if missing is None and units >= needed:
         return "dynamic", METHODS["lstm"]["dynamic"]
     reason = missing or f"the integer LSTM is slower at {gates // 4} units and {inputs} inputs"
     return "storage", f"{reason}: stored as int8, computed in float"
@@ -173,7 +178,8 @@ def _lstm(layer: Layer, kernels: IntegerKernels) -> tuple[Treatment, str]:
 def _float_us(layer: Layer, workload: Workload, batch: int, float_bytes: int) -> float:
     rate = {"dense": FLOAT_GOPS, "product": SMALL_PRODUCT_GOPS, "conv": FLOAT_CONV_GOPS}[layer.kind]
     operations = 2 * _multiplications(layer, workload, batch) / rate / 1e3
-    extra = _chained_elements(layer, workload, batch) * RELU_NS / 1e3
+    inputs = sum(workload.elements(layer.node.inputs[index], batch) for index in layer.inputs)
+    extra = (_chained_elements(layer, workload, batch) * RELU_NS + inputs * FLOAT_INPUT_NS) / 1e3
     if layer.kind == "conv":
         written = FLOAT_CONV_OUTPUT_NS + (QUANTIZE_NS if _is_first(layer.node) else 0.0)
         extra += workload.elements(layer.output, batch) * written / 1e3
@@ -223,7 +229,7 @@ def _is_first(node: ir.Node) -> bool:
 
 
 def _chained_elements(layer: Layer, workload: Workload, batch: int) -> float:
-    """Elements of an input that another dense layer leaves through a Relu.
+    """Elements of an input that another dense layer leaves through a Relu, or a residual Add.
 
     Between two integer layers the Relu is folded, and codes pass instead of floats.
     """
@@ -234,7 +240,7 @@ def _chained_elements(layer: Layer, workload: Workload, batch: int) -> float:
     if relu is None or relu.op_type != "Relu" or relu.inputs[0] is None:
         return 0.0
     producer = relu.inputs[0].producer()
-    chained = producer is not None and producer.op_type == "Gemm"
+    chained = producer is not None and producer.op_type in ("Gemm", "Add")
     return workload.elements(value, batch) if chained else 0.0
 
 

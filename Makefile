@@ -27,6 +27,8 @@ bench: $(STAMP)
 	$(if $(DATA),$(BIN)/python benchmarks/tabular.py --data $(DATA) --json benchmarks/results/tabular.json)
 	$(BIN)/python benchmarks/parity.py --json benchmarks/results/parity.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
+	$(BIN)/python benchmarks/blocks.py --json benchmarks/results/blocks.json
+	$(BIN)/python benchmarks/calibration.py --json benchmarks/results/calibration.json
 	$(BIN)/python benchmarks/update_docs.py
 
 clean:

@@ -21,7 +21,7 @@ from qtool.commands.context import Context, opened
 from qtool.commands.prepare import MODEL, PARITY_ROWS, dataset, first_rows, prepared_stage
 from qtool.commands.train_fp32 import training_rows
 from qtool.commands.train_qat import graph_parity
-from qtool.data.batch import Batch, join
+from qtool.data.batch import Batch, join, labels_of
 from qtool.evaluation.decisions import decision_change, operating_threshold
 from qtool.evaluation.results import DecisionChange, Parity, Scores
 from qtool.graph.model_file import outputs_of, read_model
@@ -116,14 +116,14 @@ def _decisions(
     calibration = join(list(dataset(context).batches("calibration")))
     threshold, rule = operating_threshold(
         context.experiment.evaluation.decision.threshold,
-        calibration.labels,
+        labels_of(calibration),
         _simulated(context, graph, output, [calibration]),
     )
     rows, session = join(batches), Session(int8, "the INT8 model")
     written = np.concatenate([session.run(batch.inputs, [output])[output] for batch in batches])
     scores = Scores(
         rows.rows,
-        rows.labels,
+        labels_of(rows),
         _simulated(context, graph, output, batches),
         to_scores(written, context.experiment.model.output, session.where),
     )

@@ -14,7 +14,7 @@ al. 2015). Without it qtool's generators take their place, and the cases are nam
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,15 @@ from harness import BENCHMARKS, PROJECT, Row, arguments, options, report
 from numpy.typing import NDArray
 from peers import ort_dynamic, ort_static
 
-from qtool.commands.context import opened
+from qtool.commands.context import Context, opened
 from qtool.commands.evaluate import int8_stage
-from qtool.commands.prepare import MODEL, dataset, fp32_stage, prepared_stage, sample_rows
+from qtool.commands.prepare import MODEL, dataset, fp32_stage, prepared_stage
 from qtool.commands.quantize import INT8_MODEL
 from qtool.commands.run import run
 from qtool.config.evaluation import Latency
 from qtool.config.quantization import StaticQuantization
-from qtool.data.batch import Batch, join
+from qtool.data.batch import Batch, join, labels_of
+from qtool.data.sampling import calibration_rows
 from qtool.evaluation.decisions import decision_change
 from qtool.evaluation.metrics import compare
 from qtool.evaluation.results import DecisionChange, Evaluation, MetricChange, Scores
@@ -137,15 +138,22 @@ def run_methods(
             models[method] = (int8_stage(context) / INT8_MODEL).read_bytes()
             section = context.experiment.quantization
             if isinstance(section, StaticQuantization) and trained is None:
+                assert section.samples != "auto"  # the peers are to have the same rows
                 trained = Trained(
                     (fp32_stage(context) / MODEL).read_bytes(),
                     (prepared_stage(context) / MODEL).read_bytes(),
-                    sample_rows(context, section.samples, section.minimum_class_share),
+                    join(list(_calibration(context, section.samples, section))),
                     join(list(dataset(context).batches("evaluation"))),
                     context.experiment.model.output,
                 )
     assert trained is not None
     return results, models, trained
+
+
+def _calibration(context: Context, samples: int, section: StaticQuantization) -> Iterator[Batch]:
+    data, seed = dataset(context), context.experiment.seed
+    share = section.minimum_class_share
+    return calibration_rows(data, samples, share, seed, data.section.batch_rows)
 
 
 def _qtool_rows(case: str, evaluation: Evaluation, size: int, trained: Trained) -> list[Row]:
@@ -184,7 +192,7 @@ def _accuracy_rows(
 def _peer_scores(model: bytes, trained: Trained, batch_rows: int) -> Scores:
     rows = trained.evaluation
     both = (_scores(content, trained, batch_rows) for content in (trained.prepared, model))
-    return Scores(rows.rows, rows.labels, *both)
+    return Scores(rows.rows, labels_of(rows), *both)
 
 
 def _scores(model: bytes, trained: Trained, batch_rows: int) -> NDArray[np.float32]:

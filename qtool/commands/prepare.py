@@ -14,7 +14,7 @@ from qtool.commands.context import Context
 from qtool.commands.inputs import check_inputs
 from qtool.config.data import Data
 from qtool.config.model import OnnxModel
-from qtool.data.batch import Batch, join
+from qtool.data.batch import Batch
 from qtool.data.dataset import Dataset
 from qtool.data.encoder_file import encoder_from_json, encoder_to_json
 from qtool.data.files import fingerprint_files
@@ -140,15 +140,6 @@ def _inputs(batches: Iterator[Batch], task: Task) -> Iterator[dict[str, NDArray[
     for batch in batches:
         yield batch.inputs
         task.advance(len(batch))
-
-
-def sample_rows(context: Context, samples: int, minimum_class_share: float = 0.1) -> Batch:
-    """Returns the sample of the calibration split, class-aware where there are labels."""
-    seed, section = context.experiment.seed, context.experiment.data
-    rows = calibration_rows(
-        dataset(context), samples, minimum_class_share, seed, section.batch_rows
-    )
-    return join(list(rows))
 
 
 def first_rows(context: Context, rows: int, batch_rows: int = 1000) -> Iterator[Batch]:

@@ -44,6 +44,7 @@ HOMES = {
     "onnx": {"graph/model_file", "graph/prepare", "runtime/kernels"},
     "onnx_ir": {
         "calibration",
+        "commands/calibrate",
         "commands/export",
         "commands/inputs",
         "commands/quantize",

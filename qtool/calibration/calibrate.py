@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,13 @@ from qtool.runtime.sessions import Session
 Statistics = dict[str, TensorStatistics]
 
 
+class Forward(Protocol):
+    """What computes inner values of the graph for a batch."""
+
+    def run(self, inputs: Inputs, outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+        """Returns the values named in ``outputs``."""
+
+
 def observe(
     model: ir.Model,
     plan: Plan,
@@ -32,6 +39,7 @@ def observe(
     *,
     masks: Mapping[str, str] | None = None,
     first_row: int = 0,
+    forward: Forward | None = None,
 ) -> Statistics:
     """Returns the statistics of every activation that needs a range of its own.
 
@@ -46,6 +54,7 @@ def observe(
         progress: where the pass is shown.
         masks: input → the input that is its mask, which is 0 where the other is padding.
         first_row: number of the first row, where this is one of several shards.
+        forward: computes the activations; ONNX Runtime in float32 when None.
 
     Raises:
         DataError: there are no rows, an activation is NaN or infinite (names tensor, batch and
@@ -54,7 +63,8 @@ def observe(
     if not plan.calibrated:
         return {}
     # All weights are handed over as arrays: serializing them costs as much as several rows.
-    session = Session(with_outputs(model, plan.calibrated), "calibration", single_file_bytes=0)
+    graph = with_outputs(model, plan.calibrated)
+    session = forward or Session(graph, "calibration", single_file_bytes=0)
     reader, row, per_run = RowReader(batches), first_row, 1
     watched: dict[str, Watched] = {}
     found: Statistics = {}
@@ -94,7 +104,7 @@ def merged(a: Mapping[str, TensorStatistics], b: Mapping[str, TensorStatistics])
 
 
 def _run(
-    session: Session, inputs: Inputs, watched: Mapping[str, Watched]
+    session: Forward, inputs: Inputs, watched: Mapping[str, Watched]
 ) -> dict[str, NDArray[Any]]:
     inner = [name for name in watched if name not in inputs]
     computed = session.run(inputs, inner) if inner else {}
@@ -124,7 +134,7 @@ def _is_finite(statistics: TensorStatistics) -> bool:
 
 
 def _not_finite(
-    session: Session,
+    session: Forward,
     watched: Mapping[str, Watched],
     reader: RowReader,
     inputs: Inputs,

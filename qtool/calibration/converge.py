@@ -72,11 +72,14 @@ def until_stable(
 
 
 def _check(rows: int, before: Mapping[str, Range], now: Mapping[str, Range]) -> Check:
+    return Check(rows, *largest_change(before, now)) if before else Check(rows, None, "")
+
+
+def largest_change(before: Mapping[str, Range], now: Mapping[str, Range]) -> tuple[float, str]:
+    """Returns the largest ``change`` of all tensors, and the tensor."""
     changes = {name: change(before[name], now[name]) for name in before}
-    if not changes:
-        return Check(rows, None, "")
     tensor = max(changes, key=lambda name: changes[name])
-    return Check(rows, changes[tensor], tensor)
+    return changes[tensor], tensor
 
 
 def change(before: Range, now: Range) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qtool.calibration.calibrate import Statistics, observe
+from qtool.calibration.calibrate import Forward, Statistics, observe
 from qtool.calibration.converge import Check, sample_sizes, until_stable
 from qtool.calibration.rows import Inputs
 from qtool.config.data import SequenceInput
@@ -39,7 +39,13 @@ class Sample:
 
 
 def observe_sample(
-    data: Dataset, model: ir.Model, plan: Plan, section: Calibrated, seed: int, progress: Progress
+    data: Dataset,
+    model: ir.Model,
+    plan: Plan,
+    section: Calibrated,
+    seed: int,
+    progress: Progress,
+    forward: Forward | None = None,
 ) -> tuple[Statistics, Sample]:
     """Returns the statistics of the planned activations, and the rows they were seen on.
 
@@ -53,6 +59,7 @@ def observe_sample(
         section: number of samples, share of the classes, observer.
         seed: of the sample.
         progress: where the passes are shown.
+        forward: see ``observe``.
 
     Raises:
         DataError: as ``observe`` does.
@@ -73,6 +80,7 @@ def observe_sample(
                 progress,
                 masks=masks_of(data),
                 first_row=first_row,
+                forward=forward,
             )
             yield stream.rows_seen - first_row, seen
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from qtool.calibration.calibrate import ranges
+from qtool.calibration.calibrate import Forward, observe, ranges
+from qtool.calibration.converge import largest_change
 from qtool.calibration.outliers import outliers
+from qtool.calibration.rows import Inputs
 from qtool.calibration.sample import Sample, observe_sample
 from qtool.calibration.saturation import avoid_saturation
 from qtool.calibration.settle import settle_columns
@@ -29,12 +33,14 @@ from qtool.data.representativeness_file import (
     representativeness_from_json,
     representativeness_to_json,
 )
-from qtool.errors import ConfigError
+from qtool.errors import ConfigError, UsageError
 from qtool.graph.model_file import read_model
 from qtool.graph.parameters import Range
 from qtool.graph.plan import Plan
-from qtool.numerics.observers import observer
+from qtool.numerics.observers import Observe, observer
+from qtool.progress import SilentProgress
 from qtool.runs import content, write_text
+from qtool.runtime.cpu import detect
 
 PLAN = "plan.json"
 RANGES = "ranges.json"
@@ -62,13 +68,15 @@ def calibrate(context: Context) -> Path:
     def make(folder: Path) -> None:
         model, data = read_model(prepared / MODEL), dataset(context)
         chosen, seed = observer(section.observer), context.experiment.seed
-        seen, sample = observe_sample(data, model, plan, section, seed, context.progress)
+        forward = _bfloat16(model) if section.forward == "bfloat16" else None
+        seen, sample = observe_sample(data, model, plan, section, seed, context.progress, forward)
         settled, statistics = settle_columns(model, plan, seen, chosen)
         found = ranges(settled, statistics, chosen)
-        first = next(data.batches("calibration", EMULATED_ROWS, only=sample.rows))
-        settled = avoid_saturation(model, settled, found, first.inputs)
+        first = next(data.batches("calibration", EMULATED_ROWS, only=sample.rows)).inputs
+        settled = avoid_saturation(model, settled, found, first)
         write_text(folder / PLAN, settled.to_json())
-        write_text(folder / RANGES, ranges_to_json(found, sample))
+        error = None if forward is None else forward_error(model, settled, first, chosen, forward)
+        write_text(folder / RANGES, ranges_to_json(found, sample, error))
         rows = data.batches("calibration", only=sample.rows)
         fit = representativeness(data, rows, context.progress)
         text = representativeness_to_json(fit, outliers(statistics))
@@ -79,7 +87,9 @@ def calibrate(context: Context) -> Path:
         data=data_content(context),
         plan=plan.to_json(),
         section=section.model_dump(mode="json"),
-        versions=versions("onnxruntime", "numpy"),
+        versions=versions("onnxruntime", "numpy", "torch")
+        if section.forward == "bfloat16"
+        else versions("onnxruntime", "numpy"),
     )
     return context.run.stage("calibrate", key, make, force=context.run.force)
 
@@ -95,9 +105,38 @@ def read_plan(folder: Path) -> Plan:
     return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"), str(folder / PLAN))
 
 
-def ranges_to_json(found: dict[str, Range], sample: Sample) -> str:
+def forward_error(
+    model: ir.Model, plan: Plan, rows: Inputs, observer: Observe, forward: Forward
+) -> dict[str, Any]:
+    """Returns how far the ranges of another arithmetic are from those of float32 on some rows.
+
+    ``range_error`` is the largest distance of two ends as a share of the range's width.
+    """
+    both = [
+        ranges(plan, observe(model, plan, [rows], 0, SilentProgress(), forward=each), observer)
+        for each in (None, forward)
+    ]
+    error, tensor = largest_change(*both)
+    count = len(next(iter(rows.values())))
+    return {"range_error": error, "tensor": tensor, "rows": count}
+
+
+def _bfloat16(model: ir.Model) -> Forward:
+    if "amx_bf16" not in detect().features:
+        raise UsageError(
+            "quantization.forward",
+            "bfloat16 on a CPU without AMX",
+            "float32 here, where bfloat16 is slower",
+            "Remove quantization.forward.",
+        )
+    from qtool.torchgraph.bfloat16 import Bfloat16Graph
+
+    return Bfloat16Graph(model)
+
+
+def ranges_to_json(found: dict[str, Range], sample: Sample, bfloat16: dict[str, Any] | None) -> str:
     """Returns the ranges as text, with what they were observed on; one line per activation."""
-    counted = {"samples": len(sample.rows), "positives": sample.positives}
+    counted = {"samples": len(sample.rows), "positives": sample.positives, "bfloat16": bfloat16}
     lines = [f'  "{key}": {json.dumps(value)},' for key, value in counted.items()]
     checks = ",\n".join(f"    {json.dumps(asdict(check))}" for check in sample.checks)
     lines += [f'  "checks": [\n{checks}\n  ],', '  "ranges": {']

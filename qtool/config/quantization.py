@@ -86,6 +86,11 @@ class Calibrated(WeightOptions):
     samples: Samples = Field(
         16_384, description="calibration rows; auto: as many as it takes until no range moves"
     )
+    forward: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="arithmetic of the calibration pass; bfloat16 (CPUs with AMX, large models) "
+        "is faster, and its error is measured",
+    )
     minimum_class_share: float = Field(
         0.1, ge=0, le=0.5, description="smallest share of each class among the calibration rows"
     )

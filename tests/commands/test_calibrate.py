@@ -7,6 +7,8 @@ import json
 import pytest
 from support.cli import qtool, succeeded
 
+from qtool.runtime.cpu import detect
+
 
 def calibrated(project, run_dir, *overrides):
     """Returns ranges.json and representativeness.json of a run."""
@@ -63,3 +65,25 @@ def test_a_wrong_number_of_samples_is_one_complaint(project, tmp_path, samples, 
     assert done.code == 3
     assert done.err.count("error:") == 1
     assert message in done.err
+
+
+def test_bfloat16_tells_its_error_or_that_this_cpu_has_none(project, tmp_path):
+    if "amx_bf16" in detect().features:
+        found, _ = calibrated(
+            project,
+            tmp_path,
+            "quantization.forward=bfloat16",
+            "quantization.observer={method: min_max}",
+        )
+        assert 0 < found["bfloat16"]["range_error"] < 0.02
+    else:
+        done = qtool(
+            "calibrate",
+            project / "static.yaml",
+            "--run-dir",
+            tmp_path,
+            "--set",
+            "quantization.forward=bfloat16",
+        )
+        assert done.code == 2
+        assert "bfloat16 on a CPU without AMX" in done.err

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qtool.graph.model_file import model_bytes
+from qtool.graph.prepare.pipeline import prepare
 from qtool.runtime.latency import Timing
+from qtool.runtime.sessions import Session
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -29,7 +32,7 @@ def test_every_case_names_a_block(blocks):
     assert set(blocks.CONV2D) <= set(blocks.CASES)
 
 
-def test_the_cases_of_the_issue_are_there(blocks):
+def test_the_promised_cases_are_there(blocks):
     cases = {f"{name}-b{size}" for name, sizes in blocks.CASES.items() for size in sizes}
     assert {
         "mlp-512x3-b32",
@@ -42,6 +45,31 @@ def test_the_cases_of_the_issue_are_there(blocks):
         "lstm-h256-b1",
         "embedding-26x20k-b256",
     } <= cases
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp-layernorm",
+        "encoder-masked-d256x2-s64",
+        "encoder-torch-d256x2-s64",
+        "tcn-c32",
+        "deeplob-leakyrelu",
+        "separable-c128",
+        "lstm-h128",
+        "gru-h128",
+        "dlrm-8x5k",
+        "two-tower",
+    ],
+)
+def test_what_torch_exports_is_quantized_as_it_is(blocks, name):
+    block = blocks.BLOCKS[name]()
+    prepared = prepare(block.model)
+    int8 = blocks.qtool_model(prepared, blocks.calibration_rows(block), 32)
+    rows = block.rows(32, 5)
+    found, expected = (blocks._outputs(Session(m, "test"), rows) for m in (int8, block.model))
+    assert blocks._error(found, expected) < 0.2
+    assert len(model_bytes(int8)) < 0.7 * len(model_bytes(block.model))
 
 
 def test_a_glob_chooses_cases(blocks):

@@ -24,8 +24,10 @@ from qtool.evaluation.results import NodeCoverage
 from qtool.graph.model_file import read_model, write_model
 from qtool.graph.parameters import Parameters, Range, derive
 from qtool.graph.plan import Plan
+from qtool.graph.targets import TARGETS
 from qtool.graph.writing.writer import write
 from qtool.runs import content, write_text
+from qtool.runtime.cpu import architecture
 from qtool.runtime.kernels import kernels_of
 
 INT8_MODEL = "model.int8.onnx"
@@ -70,7 +72,8 @@ def write_artifacts(
         "prepared_sha256": plan.model_sha256,
     }
     int8 = write(model, plan, parameters, metadata)
-    nodes = coverage(model, plan, kernels_of(int8, INT8_MODEL))
+    here = TARGETS[plan.target].architecture == architecture()
+    nodes = coverage(model, plan, kernels_of(int8, INT8_MODEL) if here else None)
     write_model(folder / INT8_MODEL, int8)
     write_text(folder / PLAN, plan.to_json())
     lines = ",\n".join(f"  {json.dumps(asdict(node))}" for node in nodes)

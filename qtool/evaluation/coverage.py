@@ -8,35 +8,35 @@ import onnx_ir as ir
 
 from qtool.evaluation.results import NodeCoverage
 from qtool.graph.layers import Layer, layer_of, value_at
-from qtool.graph.plan import Plan
+from qtool.graph.plan import NodePlan, Plan
 from qtool.graph.writing.activations import codes_name
 from qtool.runtime.kernels import INTEGER_KERNELS, Kernel
 
 NOT_FUSED = "FP32, weight dequantized on every call"
 
 
-def coverage(model: ir.Model, plan: Plan, kernels: Sequence[Kernel]) -> tuple[NodeCoverage, ...]:
+def coverage(
+    model: ir.Model, plan: Plan, kernels: Sequence[Kernel] | None
+) -> tuple[NodeCoverage, ...]:
     """Returns one entry per node of the prepared ``model``.
 
     Args:
         model: the prepared graph.
         plan: its plan.
-        kernels: the INT8 model as the runtime optimised it.
+        kernels: the INT8 model as the runtime optimised it; None when it was written for a CPU of
+            another architecture, whose kernels this machine cannot tell.
     """
-    by_input = {name: kernel for kernel in kernels for name in kernel.inputs}
-    by_output = {name: kernel for kernel in kernels for name in kernel.outputs}
+    runtime = None if kernels is None else _Runtime(kernels)
     nodes = {str(node.name): node for node in model.graph}
-    layers = [layer for node in nodes.values() if (layer := layer_of(node)) is not None]
-    biases = {str(layer.add.name): layer for layer in layers if layer.add is not None}
     return tuple(
         NodeCoverage(
             planned.name,
             planned.op_type,
             planned.treatment,
             planned.reason,
-            f"part of {biases[planned.name].node.name}"
-            if planned.name in biases and planned.treatment != "float"
-            else _runs_as(nodes[planned.name], planned.treatment, by_input, by_output),
+            f"not known here: written for {plan.target}"
+            if runtime is None
+            else runtime.runs_as(nodes[planned.name], planned),
         )
         for planned in plan.nodes
     )
@@ -47,30 +47,49 @@ def not_fused(nodes: Sequence[NodeCoverage]) -> tuple[str, ...]:
     return tuple(node.name for node in nodes if node.runs_as == NOT_FUSED)
 
 
-def _runs_as(
-    node: ir.Node, treatment: str, by_input: dict[str, Kernel], by_output: dict[str, Kernel]
-) -> str:
-    layer = layer_of(node)
-    if treatment in ("static", "dynamic", "weight_only") and layer is not None:
-        return _integer_kernel(layer, by_input)
-    if treatment == "static":
+class _Runtime:
+    """The optimised graph, by the names that its kernels read and write."""
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self.by_input: dict[str, list[Kernel]] = {}
+        for kernel in kernels:
+            for name in kernel.inputs:
+                self.by_input.setdefault(name, []).append(kernel)
+        self.by_output = {name: kernel for kernel in kernels for name in kernel.outputs}
+
+    def runs_as(self, node: ir.Node, planned: NodePlan) -> str:
+        """Returns what the runtime executes for ``node``."""
+        layer, treatment = layer_of(node), planned.treatment
+        if planned.part_of is not None:
+            return f"part of {planned.part_of}"
+        if treatment in ("static", "dynamic", "weight_only") and layer is not None:
+            return self._integer_kernel(layer)
         output = str(node.outputs[0].name)
-        kernel = by_output.get(codes_name(output))
-        return f"{kernel.op_type} on codes" if kernel else "fused into a neighbour"
-    if treatment == "storage" and layer is not None:
-        kernel = by_input.get(f"{layer.weight().name}.codes")
-        if kernel is None:
-            return f"{node.op_type} in FP32, unpacked when the model is loaded"
-        return f"{kernel.op_type} (8-bit table)" if layer.kind == "table" else NOT_FUSED
-    kernel = by_output.get(str(node.outputs[0].name))
-    return kernel.op_type if kernel else "fused or folded into a neighbour"
+        if treatment == "static":
+            kernel = self.by_output.get(codes_name(output))
+            return f"{kernel.op_type} on codes" if kernel else "fused into a neighbour"
+        if treatment == "storage" and layer is not None:
+            return self._stored(layer)
+        kernel = self.by_output.get(output)
+        return kernel.op_type if kernel else "fused or folded into a neighbour"
 
+    def _integer_kernel(self, layer: Layer) -> str:
+        """The kernel that reads the codes of the weight; of a product, those of an operand."""
+        if layer.weights:
+            read = [f"{layer.weight().name}.codes"]
+        else:
+            operands = (value_at(layer.node, index) for index in layer.inputs)
+            read = [codes_name(str(value.name)) for value in operands]
+        kernels = [kernel for name in read for kernel in self.by_input.get(name, [])]
+        # The runtime moves transpositions about, and renames what they move.
+        kernels += [
+            self.by_output[name] for name in (str(layer.output.name),) if name in self.by_output
+        ]
+        names = (kernel.op_type for kernel in kernels)
+        return next((name for name in names if name in INTEGER_KERNELS), NOT_FUSED)
 
-def _second(layer: Layer) -> str:
-    return str(value_at(layer.node, layer.inputs[1]).name)
-
-
-def _integer_kernel(layer: Layer, by_input: dict[str, Kernel]) -> str:
-    read = f"{layer.weight().name}.codes" if layer.weights else codes_name(_second(layer))
-    kernel = by_input.get(read)
-    return kernel.op_type if kernel and kernel.op_type in INTEGER_KERNELS else NOT_FUSED
+    def _stored(self, layer: Layer) -> str:
+        readers = self.by_input.get(f"{layer.weight().name}.codes")
+        if not readers:
+            return f"{layer.node.op_type} in FP32, unpacked when the model is loaded"
+        return f"{readers[0].op_type} (8-bit table)" if layer.kind == "table" else NOT_FUSED

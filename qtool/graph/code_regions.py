@@ -88,7 +88,9 @@ def find_codes(
 
 def moves_codes(node: ir.Node) -> bool:
     """Whether ``node`` gives codes for codes with the same operator and no arithmetic."""
-    return node.op_type in MOVES - {"Concat"} or node.op_type in ("Pad", "MaxPool")
+    if node.op_type == "MaxPool":
+        return len(node.outputs) == 1  # the second one has positions
+    return node.op_type in MOVES - {"Concat"} or node.op_type == "Pad"
 
 
 class _Finder:
@@ -135,7 +137,11 @@ class _Finder:
         uses = list(value.uses())
         if not uses or value.is_graph_output():
             return False
-        return all(use.node in self.residuals or use.node.op_type == "Gemm" for use in uses)
+        return all(
+            use.node in self.residuals
+            or (use.node.op_type == "Gemm" and use.idx == 0 and use.node.name not in self.ruled_out)
+            for use in uses
+        )
 
     def _is_static_gemm(self, value: ir.Value | None) -> bool:
         producer = None if value is None else value.producer()
@@ -179,7 +185,7 @@ class _Finder:
         return dense and self._only_static(relu.outputs[0])
 
     def _operand(self, value: ir.Value, *, weight_like: bool) -> None:
-        """Plans an operand of a product, by rule 4."""
+        """Plans an operand of a product, by rule 5."""
         chain: list[ir.Node] = []
         source = value
         while source not in self.planned and not source.is_graph_output():
@@ -192,10 +198,12 @@ class _Finder:
                 break
             chain.append(producer)
             source = producer.inputs[0]
+        only_here = source not in self.planned and len(source.uses()) == 1
         self._plan(source)
         for node in reversed(chain):
             self._move(node)
-        if weight_like:
+        # Other kernels want activations, not what looks like a weight.
+        if weight_like and only_here and not source.is_graph_output():
             self.codes.weight_like.add(str(source.name))
             self.codes.weight_like.update(str(node.outputs[0].name) for node in chain)
 
@@ -249,7 +257,8 @@ class _Finder:
         return known and any(value in self.only_codes for value in node.inputs)
 
     def _share_with_concat(self, node: ir.Node) -> None:
-        parts = [value for value in node.inputs if value is not None]
+        # A Clip is folded by a scale that ends where it does.
+        parts = [value for value in node.inputs if value is not None and not _is_clipped(value)]
         folded = [self._is_folded_output(value) for value in parts]
         # A scale that also covers negative values would keep a Relu from being folded.
         for value in parts if all(folded) or not any(folded) else ():
@@ -267,6 +276,11 @@ def _clamps_from_zero(node: ir.Node) -> bool:
         return False
     low, high = constant(node.inputs[1]), constant(node.inputs[2])
     return low is not None and high is not None and float(low) == 0 and float(high) > 0
+
+
+def _is_clipped(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.op_type == "Clip"
 
 
 def _can_move(node: ir.Node) -> bool:

@@ -63,7 +63,8 @@ class Workload:
     def width(self, value: ir.Value | None) -> int:
         """Returns the last dimension of ``value``."""
         assert value is not None
-        return self.shapes[str(value.name)][-1]
+        shape = self.shapes[str(value.name)]
+        return shape[-1] if shape else 1
 
 
 @dataclass(frozen=True)

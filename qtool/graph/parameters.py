@@ -15,6 +15,8 @@ from qtool.graph.tables import absorbed_tables, column_count
 from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
 from qtool.numerics.columns import Columns, widen_columns
 
+SMALLEST_SCALE = 1e-30
+"""Below it, a product with the activation's scale would leave float32's normal numbers."""
 NARROW_QMAX = 63
 """Largest code of 7 bits."""
 
@@ -87,7 +89,8 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
     for bias, (activation, weight) in plan.biases.items():
         folded = plan.weights[weight].folds is not None
         input_scale = 1.0 if folded else float(activations[activation].scale)
-        weights[weight] = _fitting_bias(weights[weight], constants[bias], input_scale, weight)
+        real = fold(constants[weight], plan.weights[weight].folds, activations)
+        weights[weight] = _fitting_bias(weights[weight], real, constants[bias], input_scale, weight)
     return Parameters(constants, activations, weights)
 
 
@@ -108,8 +111,13 @@ def owner_of(plan: Plan, name: str) -> str:
     return name
 
 
-def _fitting_bias(params: QuantParams, bias: Array, input_scale: float, name: str) -> QuantParams:
+def _fitting_bias(
+    params: QuantParams, weight: Array, bias: Array, input_scale: float, name: str
+) -> QuantParams:
     """Returns ``params`` with scales so large that int32 holds the bias, beside tiny weights.
+
+    Weights that are all zero (a pruned channel) have no scale of their own, and take the smallest
+    one that holds their bias: any other would round the bias away.
 
     Half the range of int32 is left for the products that are added to it. Where this widens a
     scale, the bias is 2**30 / 127 times as large as what the lost precision of the weights changes.
@@ -118,7 +126,12 @@ def _fitting_bias(params: QuantParams, bias: Array, input_scale: float, name: st
         ModelError: the scale of the bias is beyond float32.
     """
     least = np.abs(bias.astype(np.float64)) / (input_scale * 2.0**30)
-    scale = np.maximum(params.scale, least if params.spec.axis is not None else least.max())
+    axis = params.spec.axis
+    others = None if axis is None else tuple(a for a in range(weight.ndim) if a != axis)
+    zero = ~np.asarray(weight.any(axis=others))
+    least = least.max() if axis is None else least
+    scale = np.maximum(np.where(zero, 0, params.scale), least)
+    scale = np.where(scale < SMALLEST_SCALE, params.scale, scale)
     if input_scale * scale.max() > np.finfo(np.float32).max:
         raise ModelError(
             f"weight '{name}'",

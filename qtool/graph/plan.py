@@ -43,17 +43,19 @@ PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 @dataclass(frozen=True)
 class NodePlan:
-    """What happens to one node, and why."""
+    """What happens to one node, and why; ``part_of`` is the layer whose kernel does its work."""
 
     name: str
     op_type: str
     treatment: Treatment
     reason: str
+    part_of: str | None = None
 
     @property
     def leaves_codes(self) -> bool:
         """Whether a planned output of this node exists as codes only."""
-        return self.treatment == "static" and self.op_type not in PRODUCTS
+        product = self.op_type in PRODUCTS or self.part_of is not None
+        return self.treatment == "static" and not product
 
 
 @dataclass(frozen=True)

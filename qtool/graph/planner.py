@@ -71,7 +71,7 @@ def make_plan(
         method=section.method,
         target=target.name,
         model_sha256=model_sha256,
-        nodes=tuple(_node_plan(node, chosen, codes, with_bias) for node in model.graph),
+        nodes=tuple(_node_plan(node, chosen, ruled, codes, with_bias) for node in model.graph),
         activations=activations,
         weights=weights,
         biases=biases,
@@ -177,16 +177,24 @@ def _weight_spec(
 
 
 def _node_plan(
-    node: ir.Node, chosen: Chosen, codes: Codes, biases: Mapping[ir.Node, Layer]
+    node: ir.Node,
+    chosen: Chosen,
+    ruled: Mapping[ir.Node, tuple[str, LayerRule]],
+    codes: Codes,
+    biases: Mapping[ir.Node, Layer],
 ) -> NodePlan:
+    """Returns the plan of one node; ``biases``: Add → the layer that does its work."""
     name = str(node.name)
     if node in chosen:
         return NodePlan(name, node.op_type, *chosen[node])
     if name in codes.nodes:
         return NodePlan(name, node.op_type, "static", codes.nodes[name])
+    if node in ruled:
+        return NodePlan(name, node.op_type, "float", f"rule '{ruled[node][0]}'")
     if node in biases:
         layer = biases[node].node
-        return NodePlan(name, node.op_type, chosen[layer][0], f"bias of {layer.name}")
+        reason = f"bias of {layer.name}"
+        return NodePlan(name, node.op_type, chosen[layer][0], reason, part_of=str(layer.name))
     return NodePlan(name, node.op_type, *_why_nothing(node))
 
 
@@ -198,8 +206,12 @@ def _why_nothing(node: ir.Node) -> tuple[Treatment, str]:
         return "float", f"operator of domain {node.domain}: no INT8 form is known"
     if node.op_type in ("Shape", "Size"):
         return "unchanged", "reads a shape, no values"
-    if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs):
+    dtypes = [value.dtype for value in node.inputs if value is not None and value.dtype]
+    floats = {dtype for dtype in dtypes if dtype.is_floating_point()}
+    if dtypes and not floats:
         return "unchanged", "works on integers or text"
+    if floats - {ir.DataType.FLOAT}:
+        return "float", "only float32 is quantized"
     if node.op_type in MOVES:
         return "unchanged", "moves values, computes nothing"
     if node.op_type == "Gemm":

@@ -11,6 +11,8 @@ from qtool.config.quantization import LayerRule
 from qtool.errors import ConfigError
 from qtool.graph.layers import METHODS, Layer, why_not
 
+WILDCARDS = frozenset("*?[")
+
 
 def apply_rules(
     model: ir.Model, layers: Mapping[ir.Node, Layer], rules: list[LayerRule]
@@ -18,9 +20,11 @@ def apply_rules(
     """Returns the rule of every node that one matches, with its pattern; the last match wins.
 
     Raises:
-        ConfigError: a rule matches no node, or asks for what its layer cannot be.
+        ConfigError: a rule matches no node, asks for what its layer cannot be, or has wildcards
+            and no layer that it matches can be that.
     """
     ruled: dict[ir.Node, tuple[str, LayerRule]] = {}
+    biases = {layer.add: node for node, layer in layers.items() if layer.add is not None}
     for rule in rules:
         matched = [
             node
@@ -28,33 +32,44 @@ def apply_rules(
             if fnmatch.fnmatchcase(str(node.name), rule.match)
             or fnmatch.fnmatchcase(node.op_type, rule.match)
         ]
-        where = "quantization.layers"
         if not matched:
             known = ", ".join(
                 sorted(f"{node.name} ({layer.kind})" for node, layer in layers.items())
             )
             raise ConfigError(
-                where,
+                "quantization.layers",
                 f"'{rule.match}' matches no node",
                 "a glob on a node name or an operator type",
                 f"The layers are: {known or 'none'}.",
             )
-        applied = matched if rule.method == "float" else [n for n in matched if n in layers]
-        if not applied:
-            raise ConfigError(
-                where,
-                f"'{rule.match}' matches no layer that can be {rule.method}, only "
-                + ", ".join(sorted({node.op_type for node in matched})),
-                "a node with weights, or a product of two activations",
-            )
-        for node in applied:
-            reason = None if rule.method == "float" else why_not(layers[node], rule.method)
-            if reason is not None:
-                raise ConfigError(
-                    where,
-                    f"'{rule.match}' asks for {rule.method}, "
-                    f"but for {node.name} ({node.op_type}) {reason}",
-                    f"one of {', '.join((*METHODS[layers[node].kind], 'float'))}",
-                )
-            ruled[node] = (rule.match, rule)
+        # The bias of a MatMul is an Add of its own, but no layer.
+        matched = [biases.get(node, node) for node in matched]
+        applied = matched if rule.method == "float" else _followers(matched, layers, rule)
+        ruled.update(dict.fromkeys(applied, (rule.match, rule)))
     return ruled
+
+
+def _followers(
+    matched: list[ir.Node], layers: Mapping[ir.Node, Layer], rule: LayerRule
+) -> list[ir.Node]:
+    """Returns the matched layers, with wildcards those that can have the rule's method."""
+    found = [node for node in matched if node in layers]
+    reasons = {node: why_not(layers[node], rule.method) for node in found if rule.method != "float"}
+    able = [node for node in found if reasons[node] is None]
+    if able and (len(able) == len(found) or set(rule.match) & WILDCARDS):
+        return able
+    where = "quantization.layers"
+    if not found:
+        raise ConfigError(
+            where,
+            f"'{rule.match}' matches no layer that can be {rule.method}, only "
+            + ", ".join(sorted({node.op_type for node in matched})),
+            "a node with weights, or a product of two activations",
+        )
+    node = next(node for node in found if reasons[node] is not None)
+    raise ConfigError(
+        where,
+        f"'{rule.match}' asks for {rule.method}, "
+        f"but for {node.name} ({node.op_type}) {reasons[node]}",
+        f"one of {', '.join((*METHODS[layers[node].kind], 'float'))}",
+    )

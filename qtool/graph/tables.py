@@ -15,10 +15,12 @@ MIXES_COLUMNS = frozenset({"Gemm", "MatMul", "Conv", "LSTM", "GRU", "RNN", "Eins
 def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[str, str]]:
     """Returns, per column-wise activation, part of its Concat → table stored in its codes."""
     stored = {n.name for n in plan.nodes if (n.op_type, n.treatment) == ("Gather", "storage")}
+    kept_float = {n.name for n in plan.nodes if n.treatment == "float"}
     found: dict[str, dict[str, str]] = {}
     for node in model.graph:
         name = _absorbing_input(node, plan.activations) if node.name in stored else None
-        if name is not None:
+        concat = None if name is None else next(iter(node.outputs[0].uses())).node
+        if name is not None and concat is not None and concat.name not in kept_float:
             found.setdefault(name, {})[_name(node.outputs[0])] = _name(node.inputs[0])
     return found
 

@@ -10,8 +10,11 @@ all weights have 7 bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from qtool.numerics.affine import Dtype, QuantSpec
+
+Architecture = Literal["x86", "arm"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Target:
     name: str
     activation_dtype: Dtype
     saturates: bool
+    architecture: Architecture
     description: str
 
     def activation(self, *, columns: bool) -> QuantSpec:
@@ -41,9 +45,19 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("x86_amx", "uint8", False, "x86 with AMX-INT8 tiles: uint8 x int8 on matrix tiles"),
-        Target("x86_vnni", "uint8", False, "x86 with VNNI: uint8 x int8 dot products into int32"),
-        Target("x86_avx2", "uint8", True, "x86 with AVX2 only: int16 pair sums"),
-        Target("arm_dotprod", "int8", False, "Arm with dot-product instructions: int8 x int8"),
+        Target(
+            "x86_amx",
+            "uint8",
+            False,
+            "x86",
+            "x86 with AMX-INT8 tiles: uint8 x int8 on matrix tiles",
+        ),
+        Target(
+            "x86_vnni", "uint8", False, "x86", "x86 with VNNI: uint8 x int8 dot products into int32"
+        ),
+        Target("x86_avx2", "uint8", True, "x86", "x86 with AVX2 only: int16 pair sums"),
+        Target(
+            "arm_dotprod", "int8", False, "arm", "Arm with dot-product instructions: int8 x int8"
+        ),
     )
 }

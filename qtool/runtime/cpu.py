@@ -56,6 +56,14 @@ def detect() -> Cpu:
     )
 
 
+def architecture() -> str:
+    """Returns ``x86`` or ``arm``; any other machine's own name."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        return "x86"
+    return "arm" if machine in ("aarch64", "arm64") else machine
+
+
 def resolve_target(cpu: str) -> str:
     """Returns the profile name for ``target.cpu``; ``auto`` is this machine's.
 

@@ -75,9 +75,13 @@ def bias_add(node: ir.Node) -> ir.Node | None:
     add, position = uses[0]
     if add.graph is not node.graph:
         return None
-    weight = constant(node.inputs[1])
+    weight, bias = constant(node.inputs[1]), constant(add.inputs[1 - position])
     assert weight is not None
-    return add if _is_bias(constant(add.inputs[1 - position]), weight.shape[1]) else None
+    x = node.inputs[0]
+    rank = 1 if x is None or x.shape is None else len(x.shape)
+    if bias is None or bias.ndim > rank:  # it would give the sum more axes
+        return None
+    return add if _is_bias(bias, weight.shape[1]) else None
 
 
 def _is_bias(array: NDArray[np.generic] | None, outputs: int) -> bool:

@@ -7,6 +7,9 @@ from onnx_ir.passes.common import NameFixPass
 
 from qtool.graph.model_file import constant
 
+RESERVED = (".codes", ".scale", ".zero_point", ".q_output", ".dq_output", ".real")
+"""Endings of what the writer adds to a value's name (``graph.writing``)."""
+
 
 def names(model: ir.Model) -> None:
     """Names the nodes of ``model`` in place.
@@ -23,6 +26,16 @@ def names(model: ir.Model) -> None:
         node.name = name
         taken.add(name)
     NameFixPass()(model)
+    _free_reserved(model)
+
+
+def _free_reserved(model: ir.Model) -> None:
+    """Renames inner values and constants that end like the names that the writer gives."""
+    ends = set(model.graph.inputs) | set(model.graph.outputs)
+    values = [*model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs)]
+    for value in values:
+        if value not in ends and str(value.name).endswith(RESERVED):
+            value.name = f"{value.name}_"
 
 
 def _module_name(node: ir.Node) -> str | None:

@@ -35,7 +35,8 @@ def own(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[np.float32], 
         node.resize_inputs(index + 1)
     previous = node.inputs[index]
     node.replace_input_with(index, None)
-    if previous is not None and not previous.uses() and previous.name in graph.initializers:
+    unread = previous is not None and not previous.uses() and not previous.is_graph_output()
+    if previous is not None and unread and previous.name in graph.initializers:
         graph.initializers.pop(str(previous.name))
     unique, suffix = name, 1
     while unique in graph.initializers:

@@ -15,9 +15,10 @@ import onnx_ir as ir
 from qtool.graph.code_regions import moves_codes
 from qtool.graph.tables import absorbed_tables, column_count
 from qtool.graph.writing.editor import Editor
-from qtool.numerics.affine import QuantParams, quantize_columns
+from qtool.numerics.affine import QuantParams, dequantize, quantize_columns
 
 REAL_ONE = np.float32(1)
+STORAGE_BITS = 8
 
 
 def codes_name(activation: str) -> str:
@@ -44,12 +45,20 @@ def quantize_activations(editor: Editor) -> None:
             real = editor.after(codes[name], "DequantizeLinear", f"{name}.dq", REAL_ONE, zero)
         else:
             numbers = (params.scale, params.zero_point)
-            codes[name] = editor.after(value, "QuantizeLinear", f"{name}.q", *numbers)
+            source = value if params.spec.bits == STORAGE_BITS else _clipped(editor, value, params)
+            codes[name] = editor.after(source, "QuantizeLinear", f"{name}.q", *numbers)
             real = _real(editor, codes[name], name, params)
         for node, index in readers:
             node.replace_input_with(index, real)
         if planned is not None and planned.leaves_codes:
             _replace_output(editor, value, real)
+
+
+def _clipped(editor: Editor, value: ir.Value, params: QuantParams) -> ir.Value:
+    """QuantizeLinear clamps at 8 bits only; codes of fewer bits need their real ends cut before."""
+    codes = np.array([params.spec.qmin, params.spec.qmax], params.spec.dtype)
+    low, high = dequantize(codes, params)
+    return editor.after(value, "Clip", f"{value.name}.clipped", low, high)
 
 
 def _real(editor: Editor, codes: ir.Value, name: str, params: QuantParams) -> ir.Value:

@@ -27,7 +27,8 @@ MATRIX_TILES_FROM = 384
 
 def write_convolutions(editor: Editor) -> None:
     """Gives every static Conv its int8 weight and int32 bias."""
-    for node in editor.treated("static", "Conv"):
+    for layer in editor.treated("static", "conv"):
+        node = layer.node
         name = str(value_at(node, 1).name)
         params = editor.parameters.weights[name]
         codes = editor.weight_codes(name)

@@ -2,8 +2,8 @@
 
 * static, rank 2: DequantizeLinear on activation, int8 weight and int32 bias in front of Gemm →
   QGemm; its output is requantized only where another static Gemm reads it, else it leaves the
-  kernel as float32. In front of an activation that the runtime would fuse into a *float* Gemm
-  first: com.microsoft.QGemm itself.
+  kernel as float32. Where the runtime would not fuse that (an activation that it fuses into a
+  *float* Gemm first, or readers of both kinds): com.microsoft.QGemm itself.
 * static, other ranks, and products of two activations: com.microsoft.MatMulIntegerToFloat with a
   float bias (ONNX Runtime 1.31 turns the Q/DQ form with static shapes into a float Gemm).
 * dynamic: com.microsoft.DynamicQuantizeMatMul with the bias inside.
@@ -19,13 +19,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qtool.graph.layers import Layer, layer_of, value_at
-from qtool.graph.plan import PRODUCTS
+from qtool.graph.layers import Layer, value_at
 from qtool.graph.writing.editor import MICROSOFT, Editor
 from qtool.numerics.affine import QuantParams, QuantSpec
 
 FUSED_ACTIVATIONS = frozenset(
     {
+        "Clip",
         "Elu",
         "HardSigmoid",
         "LeakyRelu",
@@ -38,29 +38,21 @@ FUSED_ACTIVATIONS = frozenset(
         "ThresholdedRelu",
     }
 )
-"""What ONNX Runtime 1.31 (GemmActivationFusion) fuses into a float Gemm, before Q/DQ."""
+"""What ONNX Runtime 1.31 fuses into a float Gemm, or takes out, before it looks at Q/DQ."""
 INTEGER_PRODUCTS = 4
 """MatMulNBits: activations are quantized to int8 block by block."""
 
 
-def dense_layers(editor: Editor) -> dict[ir.Node, Layer]:
-    """Returns the dense layers and products of the prepared graph, before anything is changed."""
-    found = {node: layer_of(node) for node in editor.nodes.values() if node.op_type in PRODUCTS}
-    return {node: layer for node, layer in found.items() if layer is not None}
-
-
-def write_dense(editor: Editor, layers: dict[ir.Node, Layer]) -> None:
+def write_dense(editor: Editor) -> None:
     """Replaces every dense layer and product that the plan quantizes in an integer kernel."""
-    for node, layer in layers.items():
-        planned = editor.planned(node)
-        treatment = None if planned is None else planned.treatment
-        if treatment == "dynamic":
-            _dynamic(editor, layer)
-        elif treatment == "weight_only":
-            _weight_only(editor, layer)
-        elif treatment == "static" and node.op_type == "Gemm":
+    for layer in editor.treated("dynamic", "dense"):
+        _dynamic(editor, layer)
+    for layer in editor.treated("weight_only", "dense"):
+        _weight_only(editor, layer)
+    for layer in editor.treated("static", "dense", "product"):
+        if layer.node.op_type == "Gemm":
             _gemm(editor, layer)
-        elif treatment == "static":
+        else:
             _product(editor, layer)
 
 
@@ -97,7 +89,7 @@ def _gemm(editor: Editor, layer: Layer) -> None:
     offset = input_params.zero_point.astype(np.int64) @ codes.astype(np.int64) if folded else None
     scale = np.asarray(input_scale * params.scale, np.float32)
     bias, bias_params = bias_codes(editor.parameters.constants[bias_name], scale, offset)
-    if _would_fuse_as_float(node):
+    if not _is_fused(node):
         inputs = [
             *editor.quantization_of(node.inputs[0]),
             *editor.weight_inputs(weight_name, codes),
@@ -180,11 +172,16 @@ def _replace(editor: Editor, layer: Layer, fused: ir.Node) -> None:
     editor.replace(absorbed, fused)
 
 
-def _would_fuse_as_float(node: ir.Node) -> bool:
-    uses = list(node.outputs[0].uses())
-    if len(uses) != 1 or uses[0].node.op_type not in FUSED_ACTIVATIONS:
-        return False
+def _is_fused(node: ir.Node) -> bool:
+    """Whether the runtime makes a QGemm of the Q/DQ form of the Gemm ``node``."""
+    output = node.outputs[0]
+    readers = [use.node for use in output.uses()]
+    if any(reader.op_type == "QuantizeLinear" for reader in readers):
+        return len(readers) == 1 and not output.is_graph_output()
+    if len(readers) != 1 or readers[0].op_type not in FUSED_ACTIVATIONS:
+        return True
     # Relu → QuantizeLinear is the one case that the runtime requantizes inside the integer GEMM.
-    following = uses[0].node
-    after = [use.node.op_type for use in following.outputs[0].uses()]
-    return not (following.op_type == "Relu" and after == ["QuantizeLinear"])
+    behind = readers[0].outputs[0]
+    after = [use.node.op_type for use in behind.uses()]
+    relu = readers[0].op_type == "Relu" and not behind.is_graph_output()
+    return relu and after == ["QuantizeLinear"]

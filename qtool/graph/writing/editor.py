@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from qtool.graph.layers import Kind, Layer, layer_of
 from qtool.graph.parameters import Parameters, fold
 from qtool.graph.plan import NodePlan, Plan, Treatment
 from qtool.numerics.affine import QuantParams, quantize
@@ -23,12 +24,15 @@ class Editor:
         plan: its plan.
         parameters: the numbers.
         nodes: the nodes of the prepared graph by name.
+        layers: the layers of the prepared graph by their node.
+        values: inputs and inner values of the prepared graph by name.
     """
 
     def __init__(self, model: ir.Model, plan: Plan, parameters: Parameters) -> None:
         self.model, self.graph = model, model.graph
         self.plan, self.parameters = plan, parameters
         self.nodes = {str(node.name): node for node in model.graph}
+        self.layers = {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
         self.values = {str(value.name): value for value in model.graph.inputs} | {
             str(value.name): value for node in model.graph for value in node.outputs
         }
@@ -36,14 +40,16 @@ class Editor:
 
     def planned(self, node: ir.Node | None) -> NodePlan | None:
         """Returns the plan of a node of the prepared graph, None for one that was added."""
-        return None if node is None else self._planned.get(str(node.name))
+        if node is None or self.nodes.get(str(node.name)) is not node:
+            return None  # added by the writer, or inside a sub-graph
+        return self._planned[str(node.name)]
 
-    def treated(self, treatment: Treatment, *op_types: str) -> list[ir.Node]:
-        """Returns the nodes of some operator types that are planned so."""
+    def treated(self, treatment: Treatment, *kinds: Kind) -> list[Layer]:
+        """Returns the layers of some kinds that are planned so, in graph order."""
         return [
-            self.nodes[planned.name]
-            for planned in self.plan.nodes
-            if planned.treatment == treatment and planned.op_type in op_types
+            layer
+            for node, layer in self.layers.items()
+            if layer.kind in kinds and self._planned[str(node.name)].treatment == treatment
         ]
 
     def weight_codes(self, name: str) -> NDArray[np.integer]:

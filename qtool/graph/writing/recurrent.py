@@ -19,7 +19,8 @@ INPUTS = 8
 
 def write_recurrent(editor: Editor) -> None:
     """Replaces every dynamic LSTM."""
-    for node in editor.treated("dynamic", "LSTM"):
+    for layer in editor.treated("dynamic", "lstm"):
+        node = layer.node
         inputs: list[ir.Value | None] = [*node.inputs, *[None] * (INPUTS - len(node.inputs))]
         for index in (1, 2):
             name = str(value_at(node, index).name)

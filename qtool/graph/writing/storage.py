@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qtool.graph.layers import layer_of, stays_packed, value_at
+from qtool.graph.layers import stays_packed, value_at
 from qtool.graph.writing.editor import Editor
 from qtool.numerics.affine import quantize
 
@@ -21,12 +21,8 @@ FLOAT = int(ir.DataType.FLOAT)
 
 def write_stored(editor: Editor) -> None:
     """Stores every weight of treatment ``storage`` as int8."""
-    for planned in editor.plan.nodes:
-        if planned.treatment != "storage":
-            continue
-        node = editor.nodes[planned.name]
-        layer = layer_of(node)
-        assert layer is not None
+    for layer in editor.treated("storage", "dense", "conv", "lstm", "gru", "table"):
+        node = layer.node
         if value_at(node, layer.weights[0]).name not in editor.plan.weights:
             continue  # a table that joins the codes of an input, or one that is written already
         if stays_packed(layer):
@@ -53,18 +49,20 @@ def _stored_weight(editor: Editor, node: ir.Node, index: int) -> None:
             reader.replace_input_with(position, scaled)
 
 
-def _stored_table(editor: Editor, node: ir.Node) -> None:
-    name = str(value_at(node, 0).name)
+def _stored_table(editor: Editor, gather: ir.Node) -> None:
+    name = str(value_at(gather, 0).name)
     params = editor.parameters.weights[name]
-    output = node.outputs[0]
-    uses = [(use.node, use.idx) for use in output.uses()]
+    output = gather.outputs[0]
     table = editor.graph.initializers.get(f"{name}.codes") or editor.add(
         f"{name}.codes", quantize(editor.parameters.constants[name], params)
     )
-    node.replace_input_with(0, table)
-    output.type = ir.TensorType(ir.DataType.INT8)  # the type object belongs to the FP32 graph too
-    real = ir.node("Cast", [output], {"to": FLOAT}, name=f"{node.name}.cast")
-    editor.graph.insert_after(node, real)
-    scaled = editor.after(real.outputs[0], "Mul", f"{node.name}.scaled", params.scale)
-    for user, index in uses:
-        user.replace_input_with(index, scaled)
+    attributes = dict(gather.attributes)
+    lookup = ir.node("Gather", [table, gather.inputs[1]], attributes, name=f"{gather.name}.lookup")
+    real = ir.node("Cast", [lookup.outputs[0]], {"to": FLOAT}, name=f"{gather.name}.cast")
+    editor.graph.insert_after(gather, [lookup, real])
+    scaled = editor.after(real.outputs[0], "Mul", f"{gather.name}.scaled", params.scale)
+    scaled.type, scaled.shape = output.type, output.shape
+    for use in list(output.uses()):
+        use.node.replace_input_with(use.idx, scaled)
+    # Whoever quantizes the looked-up rows finds them under the name that the plan knows.
+    editor.values[str(output.name)] = scaled

@@ -13,7 +13,7 @@ from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import quantize_activations
 from qtool.graph.writing.conv import write_convolutions
-from qtool.graph.writing.dense import dense_layers, write_dense
+from qtool.graph.writing.dense import write_dense
 from qtool.graph.writing.editor import Editor
 from qtool.graph.writing.recurrent import write_recurrent
 from qtool.graph.writing.storage import write_stored
@@ -34,10 +34,9 @@ def write(
     """
     written = model.clone()
     editor = Editor(written, plan, parameters)
-    dense = dense_layers(editor)
     write_stored(editor)
     quantize_activations(editor)
-    write_dense(editor, dense)
+    write_dense(editor)
     write_convolutions(editor)
     write_recurrent(editor)
     RemoveUnusedNodesPass()(written)

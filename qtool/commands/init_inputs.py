@@ -65,14 +65,27 @@ def guess_inputs(
             nested.append(guess)
             left = [name for name in left if name not in guess.options["columns"]]
     sequences = [guess for guess in nested if guess.options["kind"] == "sequence"]
-    if len(masks) > len(sequences):
-        raise _unclear(infos, source)
-    for mask, guess in zip(masks, sequences, strict=False):
+    for mask in masks:
+        guess = _masked(mask, masks, sequences)
+        if guess is None:
+            raise _unclear(infos, source)
         guess.options["mask"] = mask.name
         if mask.dtype != "int64":
             guess.options["mask_dtype"] = mask.dtype
     found = {guess.name: guess for guess in nested + _tabular(tables, held, infos)}
     return [found[info.name] for info in infos if info.name in found]
+
+
+def _masked(mask: TensorInfo, masks: list[TensorInfo], sequences: list[Guess]) -> Guess | None:
+    """Returns the sequence that ``mask`` is named after, or the first one for the only mask."""
+    named = [
+        guess
+        for guess in sequences
+        if mask.name in (f"{guess.name}_mask", f"mask_{guess.name}", f"{guess.name}mask")
+    ]
+    if named:
+        return named[0]
+    return sequences[0] if sequences and len(masks) == 1 else None
 
 
 def _features(names: Sequence[str], source: Source) -> _Features:

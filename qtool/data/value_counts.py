@@ -85,7 +85,8 @@ def bin_counts(
     reference = coarser(reference, shift)
     ranks = np.arange(1, bins) * reference.total // bins
     places = np.searchsorted(np.cumsum(reference.counts), ranks, side="right")
-    edges = np.unique(reference.keys[places])
+    # Without any value of the reference all others fall into one bin.
+    edges = np.unique(reference.keys[places]) if reference.total else np.empty(0, np.int64)
     counted = []
     for found in (reference, *(coarser(other, shift) for other in others)):
         bin_of = np.searchsorted(edges, found.keys, side="right")

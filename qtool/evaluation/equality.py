@@ -17,21 +17,24 @@ Arrays = Mapping[str, NDArray[Any]]
 TOLERANCE = 1e-4
 """Largest relative change of a float output: float32 rounding in another order."""
 
+SMALLEST_SIZE = 1e-3
+"""Outputs below it are judged by it: what cancels to zero keeps the rounding of its parts."""
+
 
 @dataclass
 class _Seen:
     """Of one float output so far: its largest value and its largest change."""
 
-    size: float = 1.0
+    size: float = SMALLEST_SIZE
     change: float = 0.0
 
 
 def check_equal(model: ir.Model, prepared: ir.Model, batches: Iterable[Arrays]) -> None:
     """Checks every output of ``prepared`` against the same output of ``model``.
 
-    Floats may differ by ``TOLERANCE`` of the largest value of their output (at least 1), NaN and
-    infinity must be where they were; outputs of other types must be equal. Outputs are compared
-    batch by batch and may have any shape.
+    Floats may differ by ``TOLERANCE`` of the largest value of their output (at least
+    ``SMALLEST_SIZE``), NaN and infinity must be where they were; outputs of other types must be
+    equal. Outputs are compared batch by batch and may have any shape.
 
     Raises:
         ModelError: an output differs or is no tensor, or the runtime fails on the data.

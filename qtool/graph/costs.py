@@ -82,7 +82,7 @@ class IntegerKernels:
     """Up to so many rows 8-bit weight-only is as fast for sequences, and more exact."""
     lstm_units: int
     """From this many hidden units plus half the inputs the integer LSTM is the faster one at batch
-    1; from two thirds of them where each call has at least ``FEW_ROWS`` rows."""
+    1; from five eighths of them where each call has at least ``FEW_ROWS`` rows."""
 
 
 KERNELS = {
@@ -168,7 +168,7 @@ def _lstm(layer: Layer, kernels: IntegerKernels, workload: Workload) -> tuple[Tr
     _, gates, inputs = _shape(layer.weight())
     units = gates // 4 + inputs // 2
     many_rows = min(workload.batch_sizes) >= FEW_ROWS
-    needed = kernels.lstm_units * 2 // 3 if many_rows else kernels.lstm_units
+    needed = kernels.lstm_units * 5 // 8 if many_rows else kernels.lstm_units
     missing = why_not(layer, "dynamic")
     if missing is None and units >= needed:
         return "dynamic", METHODS["lstm"]["dynamic"]

@@ -5,6 +5,7 @@ The weights of a large model lie in a second file beside it (``graph.weights_fil
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,14 +103,29 @@ def write_model(path: Path, model: ir.Model, single_file_bytes: int = SINGLE_FIL
 
 def model_files(path: Path) -> tuple[Path, ...]:
     """Returns ``path``, which ``read_model`` accepts, and the files beside it with its weights."""
-    graph = onnx.load(str(path), load_external_data=False).graph
+    proto = onnx.load(str(path), load_external_data=False)
+    nodes = (node for function in proto.functions for node in function.node)
     locations = {
         entry.value
-        for tensor in graph.initializer
+        for tensor in (*_tensors(proto.graph), *_node_tensors(nodes))
         for entry in tensor.external_data
         if entry.key == "location"
     }
     return (path, *(path.parent / location for location in sorted(locations)))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yields the tensors of a graph and of its sub-graphs: initializers and constants."""
+    yield from graph.initializer
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _tensors(graph)
 
 
 def model_sha256(path: Path) -> str:

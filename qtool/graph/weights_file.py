@@ -82,4 +82,9 @@ def _load(model: ir.Model, except_for: Collection[str]) -> ir.Model:
         for name, value in graph.initializers.items():
             if isinstance(value.const_value, ir.ExternalTensor) and name not in except_for:
                 value.const_value = ir.tensor(value.const_value.numpy().copy(), name=name)
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                if isinstance(attribute.value, ir.ExternalTensor):
+                    inside = ir.tensor(attribute.value.numpy().copy(), name=attribute.value.name)
+                    node.attributes[name] = ir.AttrTensor(name, inside)
     return model

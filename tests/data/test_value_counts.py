@@ -75,3 +75,8 @@ def test_counts_of_different_resolution_share_their_bins() -> None:
     for a, b in ((fine, coarse), (coarse, fine)):
         first, second = bin_counts(a, [b], 5)
         assert first.tolist() == second.tolist() == [2, 2, 2, 2, 2]
+
+
+def test_a_reference_without_values_is_one_bin():
+    empty, other = (count_values(np.full(n, 1, np.float32), 64) for n in (0, 3))
+    assert [part.tolist() for part in bin_counts(empty, [other], 10)] == [[0], [3]]

@@ -54,8 +54,13 @@ def test_a_changed_output_is_named(before, after, message) -> None:
         check_equal(before, after, batches())
 
 
-def test_a_small_output_is_judged_by_one() -> None:
-    check_equal(two_outputs(1e-6), two_outputs(2e-6), batches())
+def test_a_small_probability_is_judged_by_its_own_size() -> None:
+    with pytest.raises(ModelError, match="changed by up to"):
+        check_equal(two_outputs(1e-6), two_outputs(2e-6), batches())
+
+
+def test_what_cancels_to_nothing_is_not_judged_by_its_rounding() -> None:
+    check_equal(two_outputs(1e-9), two_outputs(2e-9), batches())
 
 
 def test_the_data_must_run() -> None:

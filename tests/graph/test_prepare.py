@@ -7,8 +7,9 @@ from onnx import TensorProto, helper
 from support.graphs import dense, fraud_like, fraud_rows, mlp, model_of
 from support.quantizing import run
 
-from qtool.graph.model_file import model_bytes, outputs_of
+from qtool.graph.model_file import model_bytes, outputs_of, read_model, write_model
 from qtool.graph.prepare.pipeline import prepare
+from qtool.runtime.sessions import Session
 
 X = np.random.default_rng(0).standard_normal((33, 8)).astype(np.float32)
 
@@ -107,3 +108,24 @@ def test_a_constant_that_differs_by_row_is_no_bias(operator):
     model = model_of(nodes, [("x", TensorProto.FLOAT, ["batch", 8])], outputs, constants)
     rows = {"x": X[:4]}
     np.testing.assert_allclose(run(prepare(model), rows), run(model, rows), rtol=1e-5)
+
+
+def test_two_flattens_of_one_value():
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["a"], axis=1),
+        helper.make_node("Flatten", ["x"], ["b"], axis=2),
+    ]
+    outputs = [("a", TensorProto.FLOAT, ["n", 6]), ("b", TensorProto.FLOAT, ["m", 2])]
+    model = model_of(nodes, [("x", TensorProto.FLOAT, ["n", 3, 2])], outputs, {})
+    rows = {"x": np.arange(12, dtype=np.float32).reshape(2, 3, 2)}
+    found, expected = (Session(graph, "test").run(rows) for graph in (prepare(model), model))
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_prepared_file_need_not_list_its_weights_as_inputs(tmp_path):
+    model = mlp()
+    model.ir_version = 3
+    prepared = prepare(model)
+    write_model(tmp_path / "model.onnx", prepared)
+    assert read_model(tmp_path / "model.onnx").ir_version >= 4

@@ -14,6 +14,7 @@ from onnxscript import optimizer
 
 from qtool.graph.prepare.accepted import check_accepted
 from qtool.graph.prepare.affine import affine
+from qtool.graph.prepare.constants import register_constants
 from qtool.graph.prepare.conv import conv
 from qtool.graph.prepare.dense import dense
 from qtool.graph.prepare.names import names
@@ -24,6 +25,8 @@ from qtool.graph.prepare.scales import scales
 from qtool.graph.prepare.shapes import forget_shapes, infer_shapes
 
 PASSES = (dense, scales, conv, own_constants, affine, residual, names)
+OLDEST_IR = 8
+"""Of the files that are written; before version 4 every weight had to be an input."""
 FOLDED_ELEMENTS = 1 << 40
 """Constants are folded whatever their size: else a transposed or weight-normalized weight would be
 no constant, and its layer not quantized. What would make the model larger is not folded."""
@@ -40,8 +43,10 @@ def prepare(model: ir.Model) -> ir.Model:
     prepared = convert_opset(model.clone())
     # Files of IR version 3 list their weights as inputs too, where no pass may change them.
     common.RemoveInitializersFromInputsPass()(prepared)
+    prepared.ir_version = max(prepared.ir_version, OLDEST_IR)
     forget_shapes(prepared)
     optimizer.optimize(prepared, input_size_limit=FOLDED_ELEMENTS)
+    register_constants(prepared)
     drop_newer_attributes(prepared)
     infer_shapes(prepared)
     for one_pass in PASSES:

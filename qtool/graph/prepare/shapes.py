@@ -50,7 +50,7 @@ def infer_shapes(model: ir.Model) -> None:
     """Gives every value of ``model`` the type and shape that follow from its operators."""
     understood = model.clone()
     for node in list(understood.graph):
-        if node.domain == MICROSOFT and node.op_type in STAND_INS:
+        if node.domain == MICROSOFT and node.op_type in STAND_INS and _has_its_shape(node):
             _stand_in(understood.graph, node)
     graph, _ = detached(understood)  # large weights do not change a shape
     # Not strict: a node that nobody knows leaves its values unknown, and inference goes on.
@@ -60,6 +60,21 @@ def infer_shapes(model: ir.Model) -> None:
         if name in found and found[name].type is not None:
             value.type = found[name].type
             value.shape = found[name].shape
+
+
+def _has_its_shape(node: ir.Node) -> bool:
+    """Whether the stand-in holds: attention may leave another width than it reads."""
+    if node.op_type not in ("Attention", "MultiHeadAttention"):
+        return True
+    other = node.inputs[2] if len(node.inputs) > 2 else None
+    first = node.inputs[0]
+    if first is None or first.shape is None or other is None or other.shape is None:
+        return False
+    width = first.shape[-1]
+    if node.op_type == "MultiHeadAttention":
+        return len(other.shape) == 3 and other.shape[-1] == width
+    sizes = "qkv_hidden_sizes" in node.attributes
+    return not sizes and isinstance(width, int) and other.shape[-1] == 3 * width
 
 
 def _stand_in(graph: ir.Graph, node: ir.Node) -> None:

@@ -3,7 +3,8 @@
 Machines are shared and noisy: absolute times drift by tens of per cent within a minute, and what is
 compared must meet the same noise. So short blocks of each model alternate, in a new random order
 every round; each block is reduced to the median of its undisturbed calls, and the speed-up is the
-median over rounds of the ratio within the round. Rounds are resampled for the interval (percentile bootstrap, Efron 1979).
+median over rounds of the ratio within the round.
+Rounds are resampled for the interval (percentile bootstrap, Efron 1979).
 With one thread the process is bound to one core while it measures, where the system allows it.
 """
 

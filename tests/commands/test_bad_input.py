@@ -615,7 +615,7 @@ def test_artifacts_changed_by_hand(here, run_dir, file, damage):
 
 def test_ctrl_c(here, tmp_path):
     config = here / "qat.yaml"
-    overrides = ("--set", "train_qat.epochs=400", "--set", "train_qat.checkpoint_steps=5")
+    overrides = ("--set", "train_qat.epochs=100000", "--set", "train_qat.checkpoint_steps=5")
     with started("run", config, "--run-dir", "run", *overrides, cwd=here) as process:
         while not list(here.glob("run/.partial/train-qat-*/checkpoint.pt")):
             assert process.poll() is None, process.stderr.read()

@@ -49,14 +49,19 @@ EMULATED_ROWS = 256
 """Rows on which the saturation of a target's kernels is emulated."""
 
 
-def calibrate(context: Context) -> Path:
+def calibrate(context: Context, plan: Plan | None = None) -> Path:
     """Observes the planned activations: folder with plan, ranges and representativeness.
+
+    Args:
+        context: the experiment.
+        plan: of ``plan_for``, for a caller that has made it already.
 
     Raises:
         ConfigError: the plan has no activation to calibrate.
     """
     section = context.experiment.quantization
-    prepared, plan = prepared_stage(context), plan_for(context)
+    prepared = prepared_stage(context)
+    plan = plan or plan_for(context)
     if not plan.activations or not isinstance(section, Calibrated):
         raise ConfigError(
             "quantization.method",

@@ -38,7 +38,7 @@ def quantize(context: Context) -> Path:
     """Writes the INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
     prepared = prepared_stage(context)
     plan = plan_for(context)
-    calibrated = calibrate(context) if plan.activations else None
+    calibrated = calibrate(context, plan) if plan.activations else None
     if calibrated is not None:
         plan = read_plan(calibrated)
 

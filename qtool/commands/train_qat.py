@@ -55,14 +55,15 @@ def train_qat(context: Context) -> Path:
             "train_qat: {epochs: …}",
             "Add it, or use 'qtool quantize'.",
         )
-    if not plan_for(context).activations:
+    planned = plan_for(context)
+    if not planned.activations:
         raise ModelError(
             "train_qat",
             "the plan has no layer that computes in INT8",
             "one for training to adapt to",
             "Remove train_qat: what is only stored in INT8 needs no training.",
         )
-    prepared, calibrated = prepared_stage(context), calibrate(context)
+    prepared, calibrated = prepared_stage(context), calibrate(context, planned)
     plan = read_plan(calibrated)
     threads = detect().cores
 

@@ -117,8 +117,6 @@ def why_not(layer: Layer, method: Treatment) -> str | None:
         return WHY_NOT[layer.kind, method]
     if layer.kind == "lstm" and method == "dynamic":
         return _why_no_dynamic_lstm(layer.node)
-    if layer.kind == "dense" and method == "dynamic" and layer.weight().shape is None:
-        return "weight of unknown shape"
     return None
 
 
@@ -140,6 +138,12 @@ def value_at(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     assert value is not None
     return value
+
+
+def name_of(value: ir.Value | None) -> str:
+    """Returns the name of a value that is known to be there."""
+    assert value is not None
+    return str(value.name)
 
 
 def _matmul(node: ir.Node) -> Layer | None:

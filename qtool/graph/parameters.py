@@ -82,15 +82,17 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
         else:
             own[name] = choose_qparams(low.reshape(()), high.reshape(()), spec)
     activations = {name: own[owner_of(plan, name)] for name in plan.activations}
-    weights = {
-        name: planned_params(fold(constants[name], weight.folds, activations), weight)
+    real = {
+        name: fold(constants[name], weight.folds, activations)
         for name, weight in plan.weights.items()
     }
+    weights = {name: planned_params(real[name], weight) for name, weight in plan.weights.items()}
     for bias, (activation, weight) in plan.biases.items():
         folded = plan.weights[weight].folds is not None
         input_scale = 1.0 if folded else float(activations[activation].scale)
-        real = fold(constants[weight], plan.weights[weight].folds, activations)
-        weights[weight] = _fitting_bias(weights[weight], real, constants[bias], input_scale, weight)
+        weights[weight] = _fitting_bias(
+            weights[weight], real[weight], constants[bias], input_scale, weight
+        )
     return Parameters(constants, activations, weights)
 
 

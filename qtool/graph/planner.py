@@ -16,7 +16,7 @@ from qtool.config.quantization import (
 from qtool.errors import ConfigError
 from qtool.graph.code_regions import MOVES, Codes, find_codes
 from qtool.graph.costs import Workload, fastest_methods
-from qtool.graph.layers import Layer, layer_of, reason_of, why_not
+from qtool.graph.layers import Layer, layer_of, name_of, reason_of, why_not
 from qtool.graph.plan import NodePlan, Plan, Treatment, WeightPlan
 from qtool.graph.rules import apply_rules
 from qtool.graph.tables import absorbed_tables, is_column_wise, tabular_values
@@ -152,19 +152,19 @@ def _weights(
         for index in layer.weights:
             spec = _weight_spec(layer, method, section, target)
             folds = None
-            if method == "static" and is_column_wise(activations, _name(node.inputs[0])):
-                folds = _name(node.inputs[0])
-            weights[_name(node.inputs[index])] = WeightPlan(spec, folds)
+            if method == "static" and is_column_wise(activations, name_of(node.inputs[0])):
+                folds = name_of(node.inputs[0])
+            weights[name_of(node.inputs[index])] = WeightPlan(spec, folds)
         # A MatMul's bias stays in float: its kernel adds it after the scales.
         if method == "static" and layer.bias is not None and node.op_type != "MatMul":
-            biases[_name(layer.bias)] = (_name(node.inputs[0]), _name(layer.weight()))
+            biases[name_of(layer.bias)] = (name_of(node.inputs[0]), name_of(layer.weight()))
     return weights, biases
 
 
 def _weight_spec(
     layer: Layer, method: Treatment, section: Quantization, target: Target
 ) -> QuantSpec:
-    outputs = {"dense": 1, "conv": 0, "table": 1, "lstm": 1, "gru": 1, "product": 0}[layer.kind]
+    outputs = 0 if layer.kind == "conv" else 1
     if method == "weight_only":
         return QuantSpec("int8", symmetric=True, bits=section.bits, block=section.block_size)
     if method == "storage":
@@ -238,7 +238,7 @@ def _on_column_codes(
     planned: NodePlan, node: ir.Node, absorbed: dict[str, dict[str, str]], tables: set[str]
 ) -> NodePlan:
     output = str(node.outputs[0].name)
-    if planned.treatment == "storage" and _name(node.inputs[0]) in tables:
+    if planned.treatment == "storage" and name_of(node.inputs[0]) in tables:
         owner = next(name for name, parts in absorbed.items() if output in parts)
         return dataclasses.replace(planned, reason=f"8-bit codes in the column scales of {owner}")
     if output in absorbed and node.op_type == "Concat":
@@ -250,8 +250,3 @@ def _only_feeds(value: ir.Value, dense: set[ir.Node]) -> bool:
     if value.is_graph_output():
         return False
     return all(use.node in dense for use in value.uses())
-
-
-def _name(value: ir.Value | None) -> str:
-    assert value is not None
-    return str(value.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from qtool.graph.layers import value_at
+from qtool.graph.layers import name_of, value_at
 from qtool.graph.plan import Plan
 from qtool.numerics.affine import QuantSpec
 
@@ -21,7 +21,7 @@ def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[str, str]]:
         name = _absorbing_input(node, plan.activations) if node.name in stored else None
         concat = None if name is None else next(iter(node.outputs[0].uses())).node
         if name is not None and concat is not None and concat.name not in kept_float:
-            found.setdefault(name, {})[_name(node.outputs[0])] = _name(node.inputs[0])
+            found.setdefault(name, {})[name_of(node.outputs[0])] = name_of(node.inputs[0])
     return found
 
 
@@ -31,12 +31,12 @@ def tabular_values(model: ir.Model) -> set[str]:
     tabular: set[str] = set()
     for value in model.graph.inputs:
         if _is_table(value):
-            tabular.add(_name(value))
+            tabular.add(name_of(value))
     for node in model.graph:
         if node.op_type in MIXES_COLUMNS or any(value in mixed for value in node.inputs):
             mixed.update(node.outputs)
             continue
-        tabular.update(_name(value) for value in node.outputs if _is_table(value))
+        tabular.update(name_of(value) for value in node.outputs if _is_table(value))
     return tabular
 
 
@@ -55,7 +55,7 @@ def _absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | 
         return None
     if not all(part is not None and _is_table(part) for part in concat.inputs):
         return None
-    name = _name(concat.outputs[0])
+    name = name_of(concat.outputs[0])
     return name if is_column_wise(activations, name) else None
 
 
@@ -76,8 +76,3 @@ def _is_table(value: ir.Value) -> bool:
 def is_column_wise(activations: dict[str, QuantSpec], name: str) -> bool:
     """Whether an activation has one scale per column."""
     return name in activations and activations[name].axis == 1
-
-
-def _name(value: ir.Value | None) -> str:
-    assert value is not None
-    return str(value.name)

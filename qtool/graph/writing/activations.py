@@ -29,28 +29,26 @@ def codes_name(activation: str) -> str:
 def quantize_activations(editor: Editor) -> None:
     """Gives every planned activation its codes, and its readers the quantized value."""
     tables = absorbed_tables(editor.model, editor.plan)
-    codes: dict[str, ir.Value] = {}
     for name, params in editor.parameters.activations.items():
         value = editor.values[name]
         producer = value.producer()
         planned = editor.planned(producer)
-        moved = planned is not None and planned.treatment == "static"
-        readers = _readers(editor, value, everyone=planned is not None and planned.leaves_codes)
-        if producer is not None and moved and moves_codes(producer):
-            codes[name] = _moved(editor, producer, value, codes, params)
-            real = _real(editor, codes[name], name, params)
+        only_codes = planned is not None and planned.leaves_codes
+        readers = _readers(editor, value, everyone=only_codes)
+        if producer is not None and only_codes and moves_codes(producer):
+            real = _real(editor, _moved(editor, producer, value, params), name, params)
         elif params.spec.axis == 1:
-            codes[name] = _column_codes(editor, value, params, tables.get(name, {}))
+            codes = _column_codes(editor, value, params, tables.get(name, {}))
             zero = np.zeros((), params.spec.dtype)
-            real = editor.after(codes[name], "DequantizeLinear", f"{name}.dq", REAL_ONE, zero)
+            real = editor.after(codes, "DequantizeLinear", f"{name}.dq", REAL_ONE, zero)
         else:
             numbers = (params.scale, params.zero_point)
             source = value if params.spec.bits == STORAGE_BITS else _clipped(editor, value, params)
-            codes[name] = editor.after(source, "QuantizeLinear", f"{name}.q", *numbers)
-            real = _real(editor, codes[name], name, params)
+            codes = editor.after(source, "QuantizeLinear", f"{name}.q", *numbers)
+            real = _real(editor, codes, name, params)
         for node, index in readers:
             node.replace_input_with(index, real)
-        if planned is not None and planned.leaves_codes:
+        if only_codes:
             _replace_output(editor, value, real)
 
 
@@ -88,7 +86,6 @@ def _moved(
     editor: Editor,
     producer: ir.Node,
     value: ir.Value,
-    codes: dict[str, ir.Value],
     params: QuantParams,
 ) -> ir.Value:
     """The operator of ``producer`` once more, on codes; all its outputs are made together."""

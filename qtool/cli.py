@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from qtool import __version__
-from qtool.errors import INTERNAL_ERROR, INTERRUPTED, QtoolError
+from qtool.errors import INTERNAL_ERROR, INTERRUPTED, QtoolError, UsageError
 from qtool.progress import Progress, SilentProgress, console_progress
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+T = TypeVar("T")
 WIDTH = 120
 """Columns of a table that is printed to a file or a pipe."""
 
@@ -49,6 +50,10 @@ RunDir = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Where artifacts go; runs/NAME when left out."),
 ]
+PythonPath = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Directory of the module in model.torch (model.pythonpath)."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Redo this command even if it is current.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -59,15 +64,20 @@ def train_qat(
     config: Config,
     set_: Set = None,
     run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train FP32 if there is no checkpoint, then quantization-aware; write the INT8 model."""
-    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+    with _opened(
+        config, set_, run_dir, pythonpath, force=force, quiet=quiet, together=True
+    ) as context:
         from qtool.commands.train_qat import train_qat
 
-        _print_folder(train_qat(context), as_json=as_json)
+        folder = _together(context, train_qat)
+        if folder is not None:
+            _print_folder(folder, as_json=as_json)
 
 
 @app.command()
@@ -75,12 +85,13 @@ def calibrate(
     config: Config,
     set_: Set = None,
     run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Plan the quantization and observe the range of every planned activation."""
-    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+    with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
         from qtool.commands.calibrate import calibrate, read_representativeness
         from qtool.report.console import console_representativeness
 
@@ -95,12 +106,13 @@ def quantize(
     config: Config,
     set_: Set = None,
     run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Quantize after training (static or dynamic); write the INT8 model and its coverage."""
-    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+    with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
         from qtool.commands.quantize import quantize, read_coverage
         from qtool.report.console import console_coverage
 
@@ -115,12 +127,13 @@ def evaluate(
     config: Config,
     set_: Set = None,
     run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Compare FP32 and INT8, measure latency, check the gates, write the report."""
-    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+    with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
         from qtool.commands.evaluate import evaluate
 
         folder, evaluation = evaluate(context)
@@ -132,12 +145,13 @@ def export(
     config: Config,
     set_: Set = None,
     run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the deployable bundle: model, manifest, model card, evidence."""
-    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+    with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
         from qtool.commands.export import export
 
         _print_folder(export(context), as_json=as_json)
@@ -148,16 +162,20 @@ def run(
     config: Config,
     set_: Set = None,
     run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole chain: train or calibrate, quantize, evaluate, export."""
-    with _opened(config, set_, run_dir, force=force, quiet=quiet) as context:
+    with _opened(
+        config, set_, run_dir, pythonpath, force=force, quiet=quiet, together=True
+    ) as context:
         from qtool.commands.run import run
 
-        result = run(context)
-        _print_evaluation(result.evaluated, result.evaluation, as_json=as_json)
+        result = _together(context, run)
+        if result is not None:
+            _print_evaluation(result.evaluated, result.evaluation, as_json=as_json)
 
 
 @app.command()
@@ -233,14 +251,45 @@ def main() -> None:
 
 @contextmanager
 def _opened(
-    config: Path, set_: list[str] | None, run_dir: Path | None, *, force: bool, quiet: bool
+    config: Path,
+    set_: list[str] | None,
+    run_dir: Path | None,
+    pythonpath: Path | None,
+    *,
+    force: bool,
+    quiet: bool,
+    together: bool = False,
 ) -> Iterator[Context]:
-    from qtool.commands.context import Options, opened
+    """Opens an experiment; ``together`` says whether the command works under torchrun."""
+    from qtool.commands import context as contexts
 
+    if contexts.together() and not together:
+        raise UsageError(
+            "torchrun",
+            "a command that does not train",
+            "train-qat or run",
+            "Run it without torchrun; what is finished is kept.",
+        )
+    quiet = quiet or contexts.following()
     progress: Progress = SilentProgress() if quiet else console_progress()
     tell: Callable[[str], Any] = (lambda line: None) if quiet else _say
-    with opened(config, Options(set_ or (), run_dir, force, progress, tell)) as context:
+    overrides = list(set_ or ())
+    if pythonpath is not None:
+        overrides.append(f"model.pythonpath={json.dumps(str(pythonpath.absolute()))}")
+    options = contexts.Options(overrides, run_dir, force, progress, tell)
+    with contexts.opened(config, options) as context:
         yield context
+
+
+def _together(context: Context, command: Callable[[Context], T]) -> T | None:
+    """Returns what ``command`` returns; None in all but the first process of several."""
+    from qtool.commands import context as contexts
+
+    if not contexts.together():
+        return command(context)
+    from qtool.commands.together import together
+
+    return together(context, command)
 
 
 def _print_folder(folder: Path, *, as_json: bool) -> None:

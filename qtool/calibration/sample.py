@@ -29,7 +29,7 @@ class Sample:
 
     Attributes:
         rows: row numbers in the source, sorted, int64 (n,).
-        positives: how many of them are labelled 1; None without labels.
+        positives: how many of them are labelled 1; None but for binary classification with labels.
         checks: what samples of growing size changed; one check when the size was given.
     """
 
@@ -85,7 +85,8 @@ def observe_sample(
             yield stream.rows_seen - first_row, seen
 
     statistics, checks = until_stable(plan, shards(), observer(section.observer))
-    positives = None if data.section.label is None else stream.positives
+    binary = data.task == "binary_classification" and data.section.label is not None
+    positives = stream.positives if binary else None
     return statistics, Sample(stream.rows, positives, checks)
 
 
@@ -117,6 +118,6 @@ class _Stream:
 
     def _counted(self, batch: Batch) -> Inputs:
         self.rows_seen += len(batch)
-        if batch.labels is not None:
+        if batch.labels is not None and self.data.task == "binary_classification":
             self.positives += int(batch.labels.sum())
         return batch.inputs

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +73,16 @@ class Context:
         return {"qtool": __version__, "seed": self.experiment.seed, **inputs}
 
 
+def together() -> bool:
+    """Whether torchrun started this process beside others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def following() -> bool:
+    """Whether this is not the first of the processes that torchrun started."""
+    return together() and int(os.environ.get("RANK", "0")) > 0
+
+
 @contextmanager
 def opened(config: Path, options: Options) -> Iterator[Context]:
     """Loads the config and holds the lock of its run directory while the body works.
@@ -82,6 +93,7 @@ def opened(config: Path, options: Options) -> Iterator[Context]:
     """
     loaded = load(config, options.overrides)
     directory = options.run_dir or Path("runs") / loaded.experiment.name
-    with locked(directory):
+    # Of processes that train together, the first one holds the lock for all.
+    with nullcontext() if following() else locked(directory):
         run = Run(directory, options.force, options.tell)
         yield Context(loaded.experiment, loaded.written, run, options.progress)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from qtool.commands.calibrate import read_plan
 from qtool.commands.context import Context
 from qtool.commands.prepare import (
+    HISTORY,
     MODEL,
     PARITY,
     PARITY_ROWS,
@@ -25,9 +26,10 @@ from qtool.commands.prepare import (
     versions,
 )
 from qtool.commands.quantize import INT8_MODEL, quantize, read_coverage
+from qtool.config.task import Task
 from qtool.data.batch import Batch, labels_of
 from qtool.data.split import SplitName
-from qtool.errors import ModelError
+from qtool.errors import ConfigError, ModelError
 from qtool.evaluation.coverage import not_fused
 from qtool.evaluation.decisions import decision_change, operating_threshold
 from qtool.evaluation.gates import check_gates
@@ -37,6 +39,7 @@ from qtool.evaluation.results import Evaluation, LatencyResult, NodeCoverage, Pa
 from qtool.evaluation.speed import measure_latency
 from qtool.graph.model_file import model_files, model_sha256, read_model
 from qtool.graph.plan import Plan
+from qtool.history import History
 from qtool.report.html import to_html
 from qtool.report.json import accuracy_json, latency_json
 from qtool.report.junit import to_junit
@@ -56,7 +59,7 @@ _STORED = TypeAdapter(Evaluation)
 
 @dataclass(frozen=True)
 class Models:
-    """The models that are compared, as files, and the plan of the INT8 one."""
+    """The models that are compared, as files, and the plan and the training of the INT8 one."""
 
     original: Path
     prepared: Path
@@ -64,6 +67,7 @@ class Models:
     plan: Plan
     coverage: tuple[NodeCoverage, ...]
     parity: Path
+    training: History | None
 
 
 def int8_stage(context: Context) -> Path:
@@ -79,9 +83,10 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     """Compares FP32 and INT8: the folder with all reports, and the result.
 
     Raises:
-        ConfigError: the data section names no label.
+        ConfigError: the task is not binary classification, or the data section names no label.
     """
-    require_label(context.experiment.data, "evaluate")
+    _require_decisions(context.experiment.task)
+    require_label(context.experiment, "evaluate")
     folder = int8_stage(context)
     models = Models(
         original=fp32_stage(context) / MODEL,
@@ -90,6 +95,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         plan=read_plan(folder),
         coverage=read_coverage(folder),
         parity=folder / PARITY,
+        training=_history(context, folder),
     )
 
     def make(target: Path) -> None:
@@ -127,6 +133,16 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     return done, evaluation
 
 
+def _require_decisions(task: Task) -> None:
+    if task != "binary_classification":
+        raise ConfigError(
+            "task",
+            task,
+            "binary_classification, whose decisions 'qtool evaluate', 'export' and 'run' compare",
+            "'qtool calibrate', 'qtool quantize' and 'qtool train-qat' work for every task.",
+        )
+
+
 def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
     experiment, section = context.experiment, context.experiment.evaluation
     calibration = _scores(context, models, "calibration")
@@ -150,6 +166,7 @@ def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
         gates=(),
         provenance=_provenance(context, models),
         notes=_notes(context, models),
+        training=models.training,
     )
     return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
 
@@ -201,6 +218,13 @@ def _parity(context: Context, models: Models) -> Parity | None:
         parity = unfused_parity(read_model(models.int8), models.plan, batches)
         task.advance(status=f"{parity.equal_share:.4%} equal codes")
     return parity
+
+
+def _history(context: Context, folder: Path) -> History | None:
+    if context.experiment.train_qat is None:
+        return None
+    path = folder / HISTORY
+    return History.from_json(path.read_text(encoding="utf-8"), str(path))
 
 
 def _latency(context: Context, models: Models) -> tuple[LatencyResult, ...]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from qtool.commands.context import Context
 from qtool.commands.inputs import check_inputs
-from qtool.config.data import Data
+from qtool.config.experiment import Experiment
 from qtool.config.model import OnnxModel
+from qtool.config.task import LABELLED
 from qtool.data.batch import Batch
 from qtool.data.dataset import Dataset
 from qtool.data.encoder_file import encoder_from_json, encoder_to_json
@@ -37,6 +38,7 @@ MODEL = "model.onnx"
 ENCODER = "encoder.json"
 SPLIT = "split.json"
 PARITY = "parity.json"
+HISTORY = "history.json"
 PARITY_ROWS = 10_000
 """Rows on which two forms of a model are compared code by code."""
 PROOF_ROWS, NESTED_PROOF_ROWS = 1024, 128
@@ -50,13 +52,13 @@ def versions(*packages: str) -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}
 
 
-def require_label(data: Data, what: str) -> None:
-    """Raises ConfigError when the data section names no label, which ``what`` needs."""
-    if data.label is None:
+def require_label(experiment: Experiment, what: str) -> None:
+    """Raises ConfigError when ``what`` needs a label for the task and the data names none."""
+    if experiment.data.label is None and experiment.task in LABELLED:
         raise ConfigError(
             "data.label",
             f"no label, which {what} needs",
-            "the column that says 0 or 1 for every row",
+            "the column with the label of every row",
             "Name it, or use 'qtool calibrate' and 'qtool quantize', which work without.",
         )
 
@@ -67,13 +69,21 @@ def data_stage(context: Context) -> Path:
     encoder_sha256 = None if section.encoder is None else fingerprint_files([section.encoder])
 
     def make(folder: Path) -> None:
-        fitted = fit(context.source, section, context.progress)
+        fitted = fit(context.source, section, context.progress, context.experiment.task)
         write_text(folder / ENCODER, encoder_to_json(fitted.encoder))
         write_text(folder / SPLIT, split_to_json(fitted))
 
     settings = section.model_dump(mode="json", exclude={"source", "encoder", "batch_rows"})
-    key = context.key(data=context.data_sha256, section=settings, encoder=encoder_sha256)
+    key = context.key(
+        data=context.data_sha256, section=settings, encoder=encoder_sha256, **_task(context)
+    )
     return context.run.stage("data", key, make)
+
+
+def _task(context: Context) -> dict[str, str]:
+    """Returns the task for a key; runs from before there was a choice had none in theirs."""
+    task = context.experiment.task
+    return {} if task == "binary_classification" else {"task": task}
 
 
 def data_content(context: Context) -> str:
@@ -89,6 +99,7 @@ def data_content(context: Context) -> str:
             "label": section.label,
             "split": section.split.model_dump(mode="json"),
             "fitted": content(data_stage(context)),
+            **_task(context),
         }
     )
 
@@ -98,7 +109,7 @@ def dataset(context: Context) -> Dataset:
     folder = data_stage(context)
     encoder = encoder_from_json((folder / ENCODER).read_text(encoding="utf-8"), ENCODER)
     fitted = fitted_from_json((folder / SPLIT).read_text(encoding="utf-8"), encoder, SPLIT)
-    return Dataset(context.source, context.experiment.data, fitted)
+    return Dataset(context.source, context.experiment.data, fitted, context.experiment.task)
 
 
 def fp32_stage(context: Context) -> Path:

@@ -36,19 +36,12 @@ COVERAGE = "coverage.json"
 
 def quantize(context: Context) -> Path:
     """Writes the INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
-    prepared = prepared_stage(context)
-    plan = plan_for(context)
-    calibrated = calibrate(context, plan) if plan.activations else None
-    if calibrated is not None:
-        plan = read_plan(calibrated)
+    prepared, plan, calibrated = planned(context)
 
     def make(folder: Path) -> None:
-        model = read_model(prepared / MODEL)
-        ranges: dict[str, Range] = {}
-        if calibrated is not None:
-            ranges = ranges_from_json((calibrated / RANGES).read_text(encoding="utf-8"))
         with context.progress.task("quantize") as task:
-            write_artifacts(folder, model, plan, derive(model, plan, ranges), qat=False)
+            model, parameters = starting_point(prepared, plan, calibrated)
+            write_artifacts(folder, model, plan, parameters, qat=False)
             task.advance()
 
     key = context.key(
@@ -58,6 +51,30 @@ def quantize(context: Context) -> Path:
         versions=versions("onnxruntime", "onnx-ir", "numpy"),
     )
     return context.run.stage("quantize", key, make, force=context.run.force)
+
+
+def planned(context: Context) -> tuple[Path, Plan, Path | None]:
+    """Returns the folder of the prepared model, the plan, and the folder of the ranges.
+
+    Calibration settles the plan; a plan without calibrated activations needs none.
+    """
+    prepared = prepared_stage(context)
+    plan = plan_for(context)
+    if not plan.activations:
+        return prepared, plan, None
+    calibrated = calibrate(context, plan)
+    return prepared, read_plan(calibrated), calibrated
+
+
+def starting_point(
+    prepared: Path, plan: Plan, calibrated: Path | None
+) -> tuple[ir.Model, Parameters]:
+    """Returns the prepared model, and the numbers of its post-training quantization."""
+    model = read_model(prepared / MODEL)
+    ranges: dict[str, Range] = {}
+    if calibrated is not None:
+        ranges = ranges_from_json((calibrated / RANGES).read_text(encoding="utf-8"))
+    return model, derive(model, plan, ranges)
 
 
 def write_artifacts(

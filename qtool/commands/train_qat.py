@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
 
-from qtool.commands.calibrate import RANGES, calibrate, ranges_from_json, read_plan
 from qtool.commands.context import Context
-from qtool.commands.plan import plan_for
-from qtool.commands.prepare import (
-    MODEL,
-    PARITY,
-    PARITY_ROWS,
-    data_content,
-    first_rows,
-    prepared_stage,
-    versions,
+from qtool.commands.prepare import HISTORY, PARITY, PARITY_ROWS, data_content, first_rows, versions
+from qtool.commands.quantize import planned, starting_point, write_artifacts
+from qtool.commands.teacher import onnx_teacher
+from qtool.commands.training import (
+    CHECKPOINT,
+    Job,
+    criterion_of,
+    drop_scratch,
+    logs_of,
+    place_of,
+    settings,
+    training_rows,
 )
-from qtool.commands.quantize import write_artifacts
-from qtool.commands.train_fp32 import CHECKPOINT, HISTORY, drop_scratch, training_rows
-from qtool.errors import ConfigError, ModelError
+from qtool.config.training import TrainQat
+from qtool.data.memory_map import Rows
+from qtool.errors import ConfigError
 from qtool.evaluation.parity import Arrays, compare, session_with_codes
 from qtool.evaluation.results import Parity
-from qtool.graph.model_file import outputs_of, read_model
-from qtool.graph.parameters import Parameters, constants_of, derive
+from qtool.graph.model_file import outputs_of
+from qtool.graph.parameters import Parameters, constants_of, with_constants
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import codes_name
-from qtool.runs import content, write_text
+from qtool.history import History
+from qtool.progress import Progress, SilentProgress
+from qtool.runs import content, sha256_of, write_text
 from qtool.runtime.cpu import detect
+from qtool.runtime.sessions import Session
+from qtool.torchgraph.compiled import compiled
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
+from qtool.torchgraph.frozen import Frozen
 from qtool.torchgraph.importer import TorchGraph
+from qtool.training.logs import Log
+from qtool.training.parallel import current
 from qtool.training.qat import train_qat as fine_tune
 
 SIMULATION = "fake-quant torch graph"
@@ -45,8 +55,56 @@ def train_qat(context: Context) -> Path:
 
     Raises:
         ConfigError: the config has no ``train_qat`` section.
-        ModelError: no layer computes in INT8, so that training has nothing to adapt to.
     """
+    section = _section(context)
+    prepared, plan, calibrated = planned(context)
+
+    def make(folder: Path) -> None:
+        model, initial = starting_point(prepared, plan, calibrated)
+        graph, fp32 = _graphs(model, plan, initial, section)
+        logs = logs_of(context, section, folder)
+        rows, validation = training_rows(context, folder)
+        start = {"prepared": prepared, "plan": plan, "calibrated": calibrated}
+        current().send(Job.of("train-qat", folder, rows, **start))
+        history = _train(context, graph, fp32, rows, validation, folder, context.progress, logs)
+        trained = with_constants(model, graph.weights())
+        numbers = Parameters(
+            constants_of(trained), graph.activation_qparams(), graph.weight_qparams()
+        )
+        int8 = write_artifacts(folder, trained, plan, numbers, qat=True)
+        name = outputs_of(model)[0].name
+        parity = graph_parity(graph, int8, plan, name, _inputs(context))
+        write_text(folder / HISTORY, history.to_json())
+        write_text(folder / PARITY, json.dumps(asdict(parity), indent=2) + "\n")
+        for log in logs:
+            log.end([folder / HISTORY, folder / PARITY])
+        drop_scratch(folder)
+
+    key = context.key(
+        prepared=content(prepared),
+        plan=plan.to_json(),
+        calibrated=None if calibrated is None else content(calibrated),
+        data=data_content(context),
+        section=settings(section),
+        teacher=_teacher_sha256(section),
+        output=context.experiment.model.output,
+        threads=detect().cores,
+        versions=versions("torch", "onnxruntime", "onnx-ir"),
+    )
+    return context.run.stage(
+        "train-qat", key, make, resume_from=CHECKPOINT, force=context.run.force
+    )
+
+
+def follow(context: Context, job: Job) -> None:
+    """Trains with the first process, in another one of several."""
+    section = _section(context)
+    model, initial = starting_point(**job.needs)
+    graph, fp32 = _graphs(model, job.needs["plan"], initial, section)
+    _train(context, graph, fp32, *job.rows(), job.folder, SilentProgress())
+
+
+def _section(context: Context) -> TrainQat:
     section = context.experiment.train_qat
     if section is None:
         raise ConfigError(
@@ -55,62 +113,64 @@ def train_qat(context: Context) -> Path:
             "train_qat: {epochs: …}",
             "Add it, or use 'qtool quantize'.",
         )
-    planned = plan_for(context)
-    if not planned.activations:
-        raise ModelError(
-            "train_qat",
-            "the plan has no layer that computes in INT8",
-            "one for training to adapt to",
-            "Remove train_qat: what is only stored in INT8 needs no training.",
-        )
-    prepared, calibrated = prepared_stage(context), calibrate(context, planned)
-    plan = read_plan(calibrated)
-    threads = detect().cores
+    return section
 
-    def make(folder: Path) -> None:
-        model = read_model(prepared / MODEL)
-        ranges = ranges_from_json((calibrated / RANGES).read_text(encoding="utf-8"))
-        initial = derive(model, plan, ranges)
-        graph = FakeQuantGraph(
-            TorchGraph(model), plan, initial.activations, initial.weights, section.learn_scales
-        )
-        rows, validation = training_rows(context, folder)
-        history = fine_tune(
-            graph,
-            TorchGraph(model, trainable=False),
-            rows,
-            validation,
-            section,
-            seed=context.experiment.seed,
-            checkpoint=folder / CHECKPOINT,
-            progress=context.progress,
-            output=context.experiment.model.output,
-            threads=threads,
-        )
-        trained = Parameters(
-            {**constants_of(model), **graph.weights()},
-            graph.activation_qparams(),
-            graph.weight_qparams(),
-        )
-        int8 = write_artifacts(folder, model, plan, trained, qat=True)
-        name = outputs_of(model)[0].name
-        parity = graph_parity(graph, int8, plan, name, _inputs(context))
-        write_text(folder / HISTORY, history.to_json())
-        write_text(folder / PARITY, json.dumps(asdict(parity), indent=2) + "\n")
-        drop_scratch(folder)
 
-    key = context.key(
-        prepared=content(prepared),
-        calibrated=content(calibrated),
-        data=data_content(context),
-        section=section.model_dump(mode="json"),
-        output=context.experiment.model.output,
-        threads=threads,
-        versions=versions("torch", "onnxruntime", "onnx-ir"),
+def _graphs(
+    model: ir.Model, plan: Plan, initial: Parameters, section: TrainQat
+) -> tuple[FakeQuantGraph, TorchGraph]:
+    """Returns what is trained, and the FP32 graph that it starts from."""
+    frozen = Frozen(tuple(section.frozen), _run_by_onnxruntime) if section.frozen else None
+    float_graph = TorchGraph(model, frozen=frozen)
+    graph = FakeQuantGraph(
+        float_graph, plan, initial.activations, initial.weights, section.learn_scales
     )
-    return context.run.stage(
-        "train-qat", key, make, resume_from=CHECKPOINT, force=context.run.force
+    return graph, TorchGraph(model, trainable=False, frozen=frozen)
+
+
+def _run_by_onnxruntime(model: ir.Model, where: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    session = Session(model, where)
+    return lambda inputs: dict(session.run(inputs, session.output_names))
+
+
+def _train(
+    context: Context,
+    graph: FakeQuantGraph,
+    fp32: TorchGraph,
+    rows: Rows,
+    validation: Rows,
+    folder: Path,
+    progress: Progress,
+    logs: Sequence[Log] = (),
+) -> History:
+    section, place = _section(context), place_of(_section(context))
+    distill, teacher = section.distill, None
+    if distill is not None and distill.teacher is not None:
+        teacher = onnx_teacher(distill.teacher, distill, place.threads)
+    forward, why_not = compiled(graph) if section.compile else (graph, None)
+    if why_not is not None:
+        context.run.tell(f"train-qat: not compiled, {why_not}")
+    return fine_tune(
+        graph,
+        fp32,
+        rows,
+        validation,
+        section,
+        criterion_of(context, section),
+        seed=context.experiment.seed,
+        checkpoint=folder / CHECKPOINT,
+        progress=progress,
+        teacher=teacher,
+        forward=forward,
+        place=place,
+        logs=logs,
     )
+
+
+def _teacher_sha256(section: TrainQat) -> str | None:
+    if section.distill is None or section.distill.teacher is None:
+        return None
+    return sha256_of(section.distill.teacher.onnx)
 
 
 def graph_parity(

@@ -167,16 +167,26 @@ Source = Annotated[
 ]
 
 
+def _label_kind(value: object) -> str:
+    return "columns" if isinstance(value, list) else "a column"
+
+
+Label = Annotated[
+    Annotated[str, Tag("a column")] | Annotated[list[str], Field(min_length=1), Tag("columns")],
+    Discriminator(_label_kind),
+]
+
+
 class Data(Section):
     """Rows, columns and splits."""
 
     source: Source = Field(
         description="Parquet, CSV or NPZ: a file, a glob or a directory; or a generator"
     )
-    label: str | None = Field(
+    label: Label | None = Field(
         None,
-        description="column with 0 (negative) and 1 (positive); calibrate and quantize work "
-        "without it",
+        description="column with what `task` asks for, or a list of columns for several targets "
+        "of regression; calibrate and quantize work without it",
     )
     inputs: dict[str, Input] = Field(
         min_length=1, description="model input name -> the columns that form it"
@@ -186,6 +196,19 @@ class Data(Section):
         None, description="a saved encoder.json to use instead of learning one"
     )
     batch_rows: int = Field(8192, gt=0, description="rows read and encoded at a time")
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold the label; none when there is no label."""
+        if self.label is None:
+            return ()
+        return tuple(self.label) if isinstance(self.label, list) else (self.label,)
+
+    @model_validator(mode="after")
+    def _label_columns_are_different(self) -> Data:
+        if len(set(self.label_columns)) < len(self.label_columns):
+            raise ValueError(f"label names a column twice: {', '.join(self.label_columns)}")
+        return self
 
     @model_validator(mode="after")
     def _fractions_leave_training_rows(self) -> Data:

@@ -11,6 +11,7 @@ from qtool.config.evaluation import Evaluation
 from qtool.config.model import Model, OnnxModel
 from qtool.config.quantization import Quantization, StaticQuantization
 from qtool.config.section import Section
+from qtool.config.task import CLASSIFICATION, LABELLED, Task
 from qtool.config.training import Training, TrainQat
 
 
@@ -38,7 +39,7 @@ class Experiment(Section):
     """One experiment."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    task: Literal["binary_classification"] = "binary_classification"
+    task: Task = Field("binary_classification", description="what `data.label` holds")
     seed: int = Field(0, ge=0, lt=2**63)
     model: Model
     data: Data
@@ -50,18 +51,32 @@ class Experiment(Section):
     export: Export = Export()
 
     @model_validator(mode="after")
-    def _sections_fit_together(self) -> Experiment:
-        if self.train_qat is not None and not isinstance(self.quantization, StaticQuantization):
+    def _label_fits_the_task(self) -> Experiment:
+        if self.task == "language_model" and self.data.label is not None:
             raise ValueError(
-                "train_qat applies to quantization.method static, whose activation ranges are "
-                f"fixed; found {self.quantization.method}. Remove train_qat or choose static"
+                "task language_model takes its labels from its input, the tokens. Remove data.label"
             )
-        if self.data.label is None and self.train_qat is not None:
+        if isinstance(self.data.label, list) and self.task != "regression":
+            raise ValueError(
+                "data.label may be a list of columns for task regression only; "
+                f"found task {self.task}. Name one column"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> Experiment:
+        if self.data.label is None and self.train_qat is not None and self.task in LABELLED:
             raise ValueError("train_qat needs labels: name the column in data.label")
-        if self.data.label is None and "minimum_class_share" in self.quantization.model_fields_set:
+        share_is_set = "minimum_class_share" in self.quantization.model_fields_set
+        if self.data.label is None and share_is_set and self.task in CLASSIFICATION:
             raise ValueError(
                 "quantization.minimum_class_share needs labels: name the column in data.label, or "
                 "remove it for a sample that does not look at classes"
+            )
+        if self.task not in CLASSIFICATION and share_is_set:
+            raise ValueError(
+                "quantization.minimum_class_share applies to classification, "
+                f"and task {self.task} has no classes. Remove it"
             )
         if isinstance(self.model, OnnxModel) and "training" in self.model_fields_set:
             raise ValueError(

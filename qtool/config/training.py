@@ -2,48 +2,148 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from qtool.config.section import Section
+from qtool.config.losses import Loss
+from qtool.config.model import Output
+from qtool.config.section import ConfigPath, Section
+
+Keep = Literal["loss", "metric"]
+Logger = Literal["tensorboard", "mlflow"]
 
 
-class Training(Section):
-    """FP32 training of a torch model that has no checkpoint."""
+class Adversarial(Section):
+    """Rows moved along the gradient of the loss (FGSM, arXiv 1412.6572; PGD, arXiv 1706.06083)."""
 
-    epochs: int = Field(5, gt=0)
-    batch_size: int = Field(512, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    positive_weight: float = Field(
-        1.0, gt=0, description="weight of the positive class in the loss"
+    inputs: list[str] = Field(min_length=1, description="float model inputs that are moved")
+    epsilon: float = Field(gt=0, description="largest move of a value, as the model sees it")
+    steps: int = Field(1, gt=0, description="1: FGSM; more: PGD with steps of 2.5 epsilon / steps")
+    share: float = Field(0.5, gt=0, le=1, description="share of each batch that is moved")
+
+
+class FunctionAugment(Section):
+    """A function of the user: ``augment(inputs, labels, **arguments) -> inputs, labels``."""
+
+    function: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:function, on tensors"
     )
-    schedule: Literal["cosine", "constant"] = "cosine"
+    pythonpath: ConfigPath | None = Field(
+        None, description="directory to import the module from (else: installed packages only)"
+    )
+    arguments: dict[str, Any] = Field({}, description="keyword arguments of that function")
+
+
+class Augment(Section):
+    """Changes to the rows that are trained on; the rows that judge are left alone."""
+
+    noise: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="model input -> standard deviation of the Gaussian noise that is added"
+    )
+    adversarial: Adversarial | None = None
+    function: FunctionAugment | None = None
+
+
+class Optimization(Section):
+    """What FP32 training and QAT have in common."""
+
+    batch_size: int = Field(512, gt=0, description="rows of one step, over all processes")
+    loss: Loss | None = Field(None, description="left out: the usual one of the task")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises from 0")
+    clip_gradient: float | None = Field(
+        None, gt=0, description="largest norm of the gradient of all parameters"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of the moving average of the weights that is judged"
+    )
+    keep: Keep = Field("loss", description="which validation figure chooses the epoch that is kept")
+    early_stopping: int | None = Field(
+        None, gt=0, description="end after so many epochs without a better one"
+    )
+    augment: Augment = Augment()
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU when there is one"
+    )
+    log: list[Logger] = Field([], description="needs the extra of the same name")
     checkpoint_steps: int = Field(200, gt=0, description="steps between checkpoints")
 
 
+class Training(Optimization):
+    """FP32 training of a torch model that has no checkpoint."""
+
+    epochs: int = Field(5, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    mixed_precision: bool = Field(
+        False, description="matrix products in bfloat16; weights stay in float32"
+    )
+
+
+class Teacher(Section):
+    """Any ONNX model with the same inputs, run by ONNX Runtime."""
+
+    onnx: ConfigPath = Field(description="ONNX file")
+    output: Output = Field("logit", description="what it returns")
+    output_name: str | None = Field(None, description="which output; left out: the first")
+
+
 class Distill(Section):
-    """Distillation from the FP32 model (Hinton et al. 2015, arXiv 1503.02531)."""
+    """Distillation (Hinton et al. 2015, arXiv 1503.02531)."""
 
     weight: float = Field(
         1.0, ge=0, le=1, description="share of the distillation loss; the rest is from the labels"
     )
+    temperature: float = Field(1.0, gt=0, description="softens the classes of teacher and student")
+    teacher: Teacher | None = Field(None, description="left out: the FP32 model itself")
+    features: dict[str, str] = Field(
+        {}, description="value of the trained graph -> value of the teacher that it is to resemble"
+    )
+    feature_weight: float = Field(
+        1.0, gt=0, description="weight of their relative squared difference, beside the loss"
+    )
 
 
-class TrainQat(Section):
+class Progressive(Section):
+    """When quantization sets in and when it settles, in epochs from the start."""
+
+    weights_from: float = Field(0.0, ge=0, description="before it, weights train in float32")
+    activations_from: float = Field(0.0, ge=0, description="before it, activations are float32")
+    freeze_scales_from: float | None = Field(
+        None, ge=0, description="from then on, scales stay and only weights are trained"
+    )
+
+
+class TrainQat(Optimization):
     """Quantization-aware fine-tuning on the graph that is deployed."""
 
     epochs: int = Field(3, gt=0)
-    batch_size: int = Field(512, gt=0)
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    positive_weight: float = Field(
-        1.0, gt=0, description="weight of the positive class in the loss"
-    )
-    schedule: Literal["cosine", "constant"] = "cosine"
     learn_scales: bool = Field(
         True, description="learn the step sizes (LSQ, arXiv 1902.08153); false keeps the calibrated"
     )
     distill: Distill | None = None
-    checkpoint_steps: int = Field(200, gt=0, description="steps between checkpoints")
+    progressive: Progressive = Progressive()
+    frozen: list[str] = Field(
+        [],
+        description="globs on node names or operators that are not trained, for operators that "
+        "qtool cannot train",
+    )
+    compile: bool = Field(
+        False, description="torch.compile: faster steps after a minute; needs a C++ compiler"
+    )
+
+    @model_validator(mode="after")
+    def _quantization_sets_in(self) -> TrainQat:
+        stages = self.progressive
+        latest = max(stages.weights_from, stages.activations_from)
+        if latest >= self.epochs:
+            raise ValueError(
+                f"progressive: quantization would set in at epoch {latest:g} of {self.epochs}; "
+                "it must be before the end of training"
+            )
+        return self

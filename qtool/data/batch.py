@@ -16,12 +16,12 @@ class Batch:
 
     Attributes:
         rows: row numbers in the source, int64 (rows,).
-        labels: int8 (rows,), 0 or 1; None when the data section names no label.
+        labels: what ``labels.Labels.read`` returns; None when the data section names no label.
         inputs: model input name → array whose first axis is the rows.
     """
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int8] | None
+    labels: NDArray[Any] | None
     inputs: dict[str, NDArray[Any]]
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Batch:
         return Batch(self.rows[index], labels, inputs)
 
 
-def labels_of(batch: Batch) -> NDArray[np.int8]:
+def labels_of(batch: Batch) -> NDArray[Any]:
     """Returns the labels of a batch whose data section names a label."""
     assert batch.labels is not None
     return batch.labels

@@ -32,15 +32,13 @@ SCAN_ROWS = 8192
 def needed_columns(data: Data) -> tuple[str, ...]:
     """Returns the columns to read: label, inputs and the split's column, each once."""
     inputs = [name for part in data.inputs.values() for name in part.columns]
-    label = [] if data.label is None else [data.label]
-    return tuple(dict.fromkeys([*label, *inputs, *row_columns(data)]))
+    return tuple(dict.fromkeys([*data.label_columns, *inputs, *split_columns(data)]))
 
 
-def row_columns(data: Data) -> tuple[str, ...]:
-    """Returns the columns that tell a row's split and label; none of its inputs."""
-    split_column = data.split.key if isinstance(data.split, HashSplit) else data.split.column
-    columns = (data.label, split_column)
-    return tuple(dict.fromkeys(column for column in columns if column is not None))
+def split_columns(data: Data) -> tuple[str, ...]:
+    """Returns the column that tells a row's split; none where the row number does."""
+    column = data.split.key if isinstance(data.split, HashSplit) else data.split.column
+    return () if column is None else (column,)
 
 
 def check_columns(source: Source, data: Data) -> None:
@@ -52,10 +50,11 @@ def check_columns(source: Source, data: Data) -> None:
     """
     _check_present(source, needed_columns(data))
     for name, part in data.inputs.items():
-        if data.label is not None and data.label in part.columns:
+        answers = [column for column in data.label_columns if column in part.columns]
+        if answers:
             raise DataError(
                 source.name,
-                f"the label {data.label!r} is a column of input {name!r} too",
+                f"the label {answers[0]!r} is a column of input {name!r} too",
                 "inputs that do not contain the answer",
                 f"Remove it from data.inputs.{name}.columns.",
             )
@@ -70,8 +69,6 @@ def check_columns(source: Source, data: Data) -> None:
             raise DataError(
                 f"data.inputs.{name}.pad", f"{part.pad}", "an integer, as the columns hold"
             )
-    if data.label is not None and not is_number(source.schema.field(data.label).type):
-        _refuse_type(source, data.label, "numbers or booleans, as the label")
     _check_split(source, data.split)
 
 
@@ -146,7 +143,7 @@ def _check_numeric(source: Source, column: str) -> None:
             "Correct the data, or make it an input of kind categorical.",
         )
     if not is_number(element):
-        _refuse_type(source, column, "numbers, as an input of kind numeric")
+        refuse_type(source, column, "numbers, as an input of kind numeric")
 
 
 def _first_text(source: Source, column: str) -> tuple[int, str | None]:
@@ -172,9 +169,9 @@ def _reads_as_number(text: str) -> bool:
 def _check_categorical(source: Source, column: str, part: CategoricalInput) -> None:
     kind = category_kind(source.schema.field(column).type)
     if kind is None:
-        _refuse_type(source, column, "integers or text, as an input of kind categorical")
+        refuse_type(source, column, "integers or text, as an input of kind categorical")
     if kind == "str" and part.encode == "none":
-        _refuse_type(source, column, "integer codes, since encode is none")
+        refuse_type(source, column, "integer codes, since encode is none")
 
 
 def _check_nested(source: Source, column: str, part: SequenceInput | TensorInput) -> None:
@@ -182,10 +179,10 @@ def _check_nested(source: Source, column: str, part: SequenceInput | TensorInput
     kind = source.schema.field(column).type
     if isinstance(part, SequenceInput):
         if step_width(kind) is None:
-            _refuse_type(source, column, "lists of numbers, or of fixed-size lists of numbers")
+            refuse_type(source, column, "lists of numbers, or of fixed-size lists of numbers")
     elif tensor_shape(part, kind) is None:
         given = "no data.inputs shape" if part.shape is None else f"shape {part.shape}"
-        _refuse_type(
+        refuse_type(
             source,
             column,
             f"lists of a fixed size or of the shape that the config names, which names {given}",
@@ -194,7 +191,7 @@ def _check_nested(source: Source, column: str, part: SequenceInput | TensorInput
     dtype = dtype_of(part, source.schema)
     takes = {"float32": is_number, "bool": pat.is_boolean}.get(dtype, _is_whole)
     if not takes(element):
-        _refuse_type(source, column, f"lists of numbers that become {dtype}")
+        refuse_type(source, column, f"lists of numbers that become {dtype}")
 
 
 def _is_whole(kind: pa.DataType) -> bool:
@@ -208,17 +205,18 @@ def _makes_integers(source: Source, part: SequenceInput) -> bool:
 def _check_split(source: Source, split: HashSplit | TimeSplit) -> None:
     if isinstance(split, HashSplit):
         if split.key is not None and category_kind(source.schema.field(split.key).type) is None:
-            _refuse_type(source, split.key, "integers or text, as the key of the split")
+            refuse_type(source, split.key, "integers or text, as the key of the split")
         return
     kind = source.schema.field(split.column).type
     if not (
         pat.is_integer(kind) or pat.is_floating(kind) or pat.is_timestamp(kind) or pat.is_date(kind)
     ):
-        _refuse_type(
+        refuse_type(
             source, split.column, "timestamps, dates or numbers, as the column of the time split"
         )
 
 
-def _refuse_type(source: Source, column: str, expected: str) -> None:
+def refuse_type(source: Source, column: str, expected: str, action: str = "") -> None:
+    """Raises the DataError for a column whose type is not what is ``expected``."""
     kind = source.schema.field(column).type
-    raise DataError(f"{source.name}, column {column!r}", f"values of type {kind}", expected)
+    raise DataError(f"{source.name}, column {column!r}", f"values of type {kind}", expected, action)

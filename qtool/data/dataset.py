@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtool.config.data import Data
+from qtool.config.task import Task
 from qtool.data.batch import Batch, rechunk
 from qtool.data.blocks import Block, read_blocks
-from qtool.data.columns import needed_columns, row_columns
+from qtool.data.columns import needed_columns, split_columns
 from qtool.data.fitting import Fitted
+from qtool.data.labels import Labels, labels_of_section
 from qtool.data.list_types import block_rows
 from qtool.data.memory_map import Rows, write_rows
 from qtool.data.signature import Arrays
 from qtool.data.source import Source
 from qtool.data.split import SPLITS, SplitName, assign
-from qtool.data.values import labels
 from qtool.progress import Progress
 
 Encode = Callable[[Block], Arrays]
@@ -28,11 +29,17 @@ Rows64 = NDArray[np.int64] | None
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source with its data section and what was fitted on them."""
+    """A source with its data section, what was fitted on them, and what the labels are."""
 
     source: Source
     section: Data
     fitted: Fitted
+    task: Task = "binary_classification"
+
+    @property
+    def labels(self) -> Labels | None:
+        """How the labels are read; None without labels."""
+        return labels_of_section(self.section, self.task, self.fitted.encoder.classes)
 
     def batches(
         self,
@@ -55,13 +62,20 @@ class Dataset:
 
     def pieces(self, split: SplitName, encode: Encode) -> Iterator[Batch]:
         """Yields what ``encode`` makes of the rows of a split, in pieces as they are read."""
-        return self._pieces(split, needed_columns(self.section), encode)
+        return self._pieces(split, needed_columns(self.section), self.labels, encode)
 
     def row_numbers(self, split: SplitName) -> Iterator[Batch]:
-        """Yields row numbers and labels of a split in source order; no inputs are read."""
+        """Yields row numbers and classes of a split in source order; no inputs are read.
+
+        Batches have no labels where the task has no classes.
+        """
+        labels = self.labels
+        if labels is not None and not labels.are_classes:
+            labels = None
+        found = [*(() if labels is None else labels.columns), *split_columns(self.section)]
         # A source cannot be read without any column.
-        columns = row_columns(self.section) or needed_columns(self.section)[:1]
-        return self._pieces(split, columns, lambda block: {})
+        columns = tuple(dict.fromkeys(found)) or needed_columns(self.section)[:1]
+        return self._pieces(split, columns, labels, lambda block: {})
 
     def raw_batches(self, split: SplitName, batch_rows: int | None = None) -> Iterator[Batch]:
         """Yields the same rows with the inputs of a graph that has the encoder inside.
@@ -86,13 +100,18 @@ class Dataset:
     def _stream(
         self, split: SplitName, batch_rows: int | None, encode: Encode, only: Rows64 = None
     ) -> Iterator[Batch]:
-        pieces = self._pieces(split, needed_columns(self.section), encode, only)
+        pieces = self._pieces(split, needed_columns(self.section), self.labels, encode, only)
         return rechunk(pieces, batch_rows or self.section.batch_rows)
 
     def _pieces(
-        self, split: SplitName, columns: Sequence[str], encode: Encode, only: Rows64 = None
+        self,
+        split: SplitName,
+        columns: Sequence[str],
+        labels: Labels | None,
+        encode: Encode,
+        only: Rows64 = None,
     ) -> Iterator[Batch]:
-        wanted, label = SPLITS.index(split), self.section.label
+        wanted = SPLITS.index(split)
         size = block_rows(self.section, self.section.batch_rows)
         for block in read_blocks(self.source, columns, size):
             mask = assign(block, self.fitted.split) == wanted
@@ -100,7 +119,7 @@ class Dataset:
                 mask &= np.isin(block.rows, _between(only, block.rows))
             chosen = block.where(mask)
             if len(chosen.rows):
-                found = None if label is None else labels(chosen, label)
+                found = None if labels is None else labels.read(chosen)
                 yield Batch(chosen.rows, found, encode(chosen))
 
 

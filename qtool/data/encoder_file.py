@@ -27,7 +27,10 @@ Option = TypeVar("Option", bound=str)
 def encoder_to_json(encoder: Encoder) -> str:
     """Returns the text of ``encoder.json``; the same encoder always gives the same bytes."""
     inputs = {name: _plain(part) for name, part in encoder.inputs.items()}
-    return json.dumps({"format": FORMAT, "version": VERSION, "inputs": inputs}, indent=1) + "\n"
+    plain = {"format": FORMAT, "version": VERSION, "inputs": inputs}
+    if encoder.classes is not None:
+        plain["classes"] = encoder.classes
+    return json.dumps(plain, indent=1) + "\n"
 
 
 def encoder_from_json(text: str, where: str) -> Encoder:
@@ -46,6 +49,7 @@ def encoder_from_json(text: str, where: str) -> Encoder:
         if (raw["format"], raw["version"]) != (FORMAT, VERSION):
             raise ValueError(f"format {raw['format']!r}, version {raw['version']!r}")
         inputs = {str(name): _part(part) for name, part in raw["inputs"].items()}
+        classes = _classes(raw["classes"]) if "classes" in raw else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
         raise StaleArtifactError(
@@ -54,7 +58,7 @@ def encoder_from_json(text: str, where: str) -> Encoder:
             f"{FORMAT} version {VERSION}",
             "Learn it again: remove data.encoder from the config.",
         ) from error
-    return Encoder(inputs)
+    return Encoder(inputs, classes)
 
 
 def _plain(part: Encoding) -> dict[str, Any]:
@@ -184,6 +188,13 @@ def _vocabulary(values: Any) -> Vocabulary:
     words: Vocabulary = _tuple_of(str, values) if texts else _tuple_of(int, values)
     if not all(a < b for a, b in pairwise(words)):  # type: ignore[operator]
         raise ValueError("a vocabulary that is not sorted and unique")
+    return words
+
+
+def _classes(values: Any) -> tuple[str, ...]:
+    words = _vocabulary(values)
+    if not isinstance(words[0], str):
+        raise ValueError("classes that are no text")
     return words
 
 

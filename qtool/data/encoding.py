@@ -19,9 +19,16 @@ Encoding = NumericEncoding | CategoricalEncoding | SequenceEncoding | TensorEnco
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoding of every model input, by input name."""
+    """The encoding of every model input, and the meaning of the classes.
+
+    Attributes:
+        inputs: by input name.
+        classes: the text of class 0, 1, …, which stands in the order of the model's outputs; None
+            where the label is no text.
+    """
 
     inputs: dict[str, Encoding]
+    classes: tuple[str, ...] | None = None
 
     def encode(self, block: Block) -> Arrays:
         """Returns the model's inputs, of the dtypes and shapes of ``signature``.

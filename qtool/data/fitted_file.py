@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from qtool.config.data import HashSplit
 from qtool.data.encoding import Encoder
-from qtool.data.fitting import Fitted, SplitCounts
+from qtool.data.fitting import Fitted
+from qtool.data.label_counts import SplitCounts
 from qtool.data.split import TimeCuts
 from qtool.errors import StaleArtifactError
 
@@ -16,7 +17,10 @@ def split_to_json(fitted: Fitted) -> str:
     """Returns split and counts of ``fitted`` as text; the encoder has a file of its own."""
     split = fitted.split
     described = split.model_dump() if isinstance(split, HashSplit) else asdict(split)
-    return json.dumps({"split": described, "counts": asdict(fitted.counts)}, indent=2) + "\n"
+    counts = asdict(fitted.counts)
+    if not fitted.counts.classes:
+        del counts["classes"]  # as in the files of versions that knew two classes only
+    return json.dumps({"split": described, "counts": counts}, indent=2) + "\n"
 
 
 def fitted_from_json(text: str, encoder: Encoder, where: str) -> Fitted:

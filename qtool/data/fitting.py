@@ -9,31 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qtool.config.data import Data
-from qtool.data.blocks import Block, read_blocks
+from qtool.config.task import Task
+from qtool.data.blocks import read_blocks
 from qtool.data.columns import check_columns, needed_columns
 from qtool.data.encoding import Encoder
+from qtool.data.label_counts import LabelCounter, SplitCounts
+from qtool.data.labels import check_label_types, has_text_classes, labels_of_section
 from qtool.data.learning import learner
 from qtool.data.list_types import block_rows
 from qtool.data.loading import load_encoder
 from qtool.data.source import Source
-from qtool.data.split import SPLITS, TRAINING, ResolvedSplit, SplitName, assign, resolve_split
-from qtool.data.values import labels
-from qtool.errors import DataError
+from qtool.data.split import TRAINING, ResolvedSplit, assign, resolve_split
 from qtool.progress import Progress
 
 FIT_BLOCK_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """Rows and rows with label 1 of each split; ``positives`` is empty without labels."""
-
-    rows: dict[SplitName, int]
-    positives: dict[SplitName, int]
 
 
 @dataclass(frozen=True)
@@ -45,56 +35,36 @@ class Fitted:
     counts: SplitCounts
 
 
-def fit(source: Source, data: Data, progress: Progress) -> Fitted:
+def fit(
+    source: Source, data: Data, progress: Progress, task: Task = "binary_classification"
+) -> Fitted:
     """Returns the encoder, learned or loaded from ``data.encoder``, the split and the counts.
 
     Raises:
-        DataError: the columns do not fit the data section, a value cannot be used (named with
-            column and row), a split is empty or has one class only.
+        DataError: the columns do not fit the data section or the task, a value cannot be used
+            (named with column and row), a split is empty or has one class only, or the training
+            split lacks a class.
         StaleArtifactError: ``data.encoder`` is no encoder, or one for other inputs.
     """
     check_columns(source, data)
-    loaded = None if data.encoder is None else load_encoder(data.encoder, data, source.schema)
+    loaded = None if data.encoder is None else load_encoder(data.encoder, data, task, source.schema)
+    labels = labels_of_section(data, task, None if loaded is None else loaded.classes)
+    if labels is not None:
+        check_label_types(source, labels)
     split = resolve_split(source, data.split)
     learners = {name: learner(part, source) for name, part in data.inputs.items()}
-    tally = np.zeros((len(SPLITS), 2), np.int64)
-    with progress.task("Reading the data") as task:
+    learns = loaded is None and has_text_classes(labels, source.schema)
+    counter = LabelCounter(source.name, labels, learns=learns)
+    with progress.task("Reading the data") as shown:
         size = block_rows(data, FIT_BLOCK_ROWS)
         for block in read_blocks(source, needed_columns(data), size):
             codes = assign(block, split)
-            tally += _count(codes, block, data.label)
+            counter.observe(block, codes)
             for learning in learners.values():
                 learning.observe(block, codes == TRAINING)
-            task.advance(len(block.rows), f"{tally.sum():,} rows")
-    counts = _checked_counts(source, tally, data.label)
+            shown.advance(len(block.rows), f"{counter.rows.sum():,} rows")
+    counts, classes = counter.counts()
     if loaded is not None:
         return Fitted(loaded, split, counts)
-    encoder = Encoder({name: learning.finish() for name, learning in learners.items()})
-    return Fitted(encoder, split, counts)
-
-
-def _count(codes: NDArray[np.int8], block: Block, label: str | None) -> NDArray[np.int64]:
-    """Returns rows per split and label, (splits, 2); without a label all in the first column."""
-    positive = np.zeros_like(codes) if label is None else labels(block, label)
-    return np.bincount(codes * 2 + positive, minlength=2 * len(SPLITS)).reshape(len(SPLITS), 2)
-
-
-def _checked_counts(source: Source, tally: NDArray[np.int64], label: str | None) -> SplitCounts:
-    for name, (negatives, positives) in zip(SPLITS, tally.tolist(), strict=True):
-        one_class = label is not None and (negatives == 0 or positives == 0)
-        if one_class or negatives + positives == 0:
-            found = (
-                "no rows"
-                if negatives == positives
-                else f"only rows with label {int(positives > 0)}"
-            )
-            raise DataError(
-                f"{source.name}, {name} split",
-                found,
-                "rows" if label is None else "rows of both classes",
-                "Use more data, or change data.split.",
-            )
-    positives = {} if label is None else dict(zip(SPLITS, tally[:, 1].tolist(), strict=True))
-    return SplitCounts(
-        rows=dict(zip(SPLITS, tally.sum(axis=1).tolist(), strict=True)), positives=positives
-    )
+    inputs = {name: learning.finish() for name, learning in learners.items()}
+    return Fitted(Encoder(inputs, classes), split, counts)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qtool.config.data import Dtype
 from qtool.data.blocks import Block
-from qtool.data.values import bad_value, mask_of, to_float32
+from qtool.data.values import bad_value, mask_of, place, to_float32
 from qtool.errors import DataError
 
 Numbers = NDArray[Any]
@@ -172,8 +172,7 @@ def _bad_number(
     step = index - int(np.searchsorted(rows, row))
     found = array[index].as_py()
     return DataError(
-        f"{block.source}, column {column!r}, row {block.rows[row]} (the first row is 0), "
-        f"value {step} of its list",
+        f"{place(block.source, column, int(block.rows[row]))}, value {step} of its list",
         "a missing value" if found is None else repr(found),
         expected,
         action,

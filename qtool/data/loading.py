@@ -17,10 +17,12 @@ from qtool.config.data import (
     SequenceInput,
     TensorInput,
 )
+from qtool.config.task import Task
 from qtool.data.columns import category_kind, width
 from qtool.data.encoder_file import encoder_from_json
 from qtool.data.encoding import Encoder, Encoding
 from qtool.data.files import reading
+from qtool.data.labels import has_text_classes, labels_of_section
 from qtool.data.list_types import dtype_of, is_stacked, step_width, tensor_shape
 from qtool.data.nested import Channels, SequenceEncoding, TensorEncoding
 from qtool.data.tabular import CategoricalEncoding, NumericEncoding
@@ -34,8 +36,8 @@ KINDS: dict[type[Encoding], str] = {
 }
 
 
-def load_encoder(path: Path, data: Data, schema: pa.Schema) -> Encoder:
-    """Returns the encoder saved at ``path``, checked against data section and column types.
+def load_encoder(path: Path, data: Data, task: Task, schema: pa.Schema) -> Encoder:
+    """Returns the encoder saved at ``path``, checked against data section, task and column types.
 
     Raises:
         DataError: the file cannot be read.
@@ -47,12 +49,12 @@ def load_encoder(path: Path, data: Data, schema: pa.Schema) -> Encoder:
     except UnicodeDecodeError as error:
         raise DataError(str(path), "not UTF-8 text", "a saved encoder.json") from error
     encoder = encoder_from_json(text, str(path))
-    check_encoder(encoder, data, schema, str(path))
+    check_encoder(encoder, data, task, schema, str(path))
     return encoder
 
 
-def check_encoder(encoder: Encoder, data: Data, schema: pa.Schema, where: str) -> None:
-    """Checks that an encoder is for the inputs of ``data`` and the column types of ``schema``.
+def check_encoder(encoder: Encoder, data: Data, task: Task, schema: pa.Schema, where: str) -> None:
+    """Checks that an encoder is for inputs and label of ``data`` and the types of ``schema``.
 
     Raises:
         StaleArtifactError: it is for others; every difference is named.
@@ -63,6 +65,10 @@ def check_encoder(encoder: Encoder, data: Data, schema: pa.Schema, where: str) -
     for name in [name for name in data.inputs if name in encoder.inputs]:
         part, section = encoder.inputs[name], data.inputs[name]
         differences += [f"{name}: {text}" for text in _differences(part, section, schema)]
+    labels = labels_of_section(data, task)
+    wanted = has_text_classes(labels, schema)
+    if labels is not None and wanted != (encoder.classes is not None):
+        differences.append(f"{'no' if wanted else 'text'} classes of the label")
     if differences:
         raise StaleArtifactError(
             where,

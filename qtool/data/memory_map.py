@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,25 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from qtool.data.batch import Batch, labels_of
+from qtool.data.batch import Batch
 from qtool.errors import DataError, OutputError
 from qtool.progress import Progress
+
+LABELS = "labels.npy"
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """All rows of a split: read-only memory-mapped arrays whose first axis is the rows."""
+    """All rows of a split: read-only memory-mapped arrays whose first axis is the rows.
+
+    ``labels`` are None where the batches have none.
+    """
 
     inputs: dict[str, NDArray[Any]]
-    labels: NDArray[np.int8]
+    labels: NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
 
 
 def write_rows(
@@ -33,7 +41,7 @@ def write_rows(
     process when the disk is full, where a write raises an error.
 
     Args:
-        batches: the rows, with labels.
+        batches: the rows, all of them with labels or all without.
         rows: how many there are, for the files' headers.
         directory: made when it does not exist.
         description: of the progress task.
@@ -70,15 +78,34 @@ def write_rows(
             f"the {rows} rows counted before",
             "Leave the data alone during a run.",
         )
-    maps = {name: np.load(directory / name, mmap_mode="r") for name in files}
-    labels = maps.pop("labels.npy")
-    return Rows(dict(zip(batch.inputs, maps.values(), strict=True)), labels)
+    return open_rows(directory, list(batch.inputs), labels=batch.labels is not None)
+
+
+def open_rows(directory: Path, inputs: Sequence[str], *, labels: bool) -> Rows:
+    """Returns the rows that ``write_rows`` wrote below ``directory``.
+
+    Args:
+        directory: of the files.
+        inputs: names of the inputs, in the order of the batches.
+        labels: whether the batches had labels.
+    """
+
+    def opened(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(directory / name, mmap_mode="r")
+        return array
+
+    files = zip(inputs, map(_input_file, range(len(inputs))), strict=True)
+    return Rows({name: opened(file) for name, file in files}, opened(LABELS) if labels else None)
+
+
+def _input_file(index: int) -> str:
+    # Numbered, because an input name may hold characters that a file name may not.
+    return f"input_{index}.npy"
 
 
 def _arrays(batch: Batch) -> dict[str, NDArray[Any]]:
-    # Numbered, because an input name may hold characters that a file name may not.
-    inputs = {f"input_{i}.npy": values for i, values in enumerate(batch.inputs.values())}
-    return {"labels.npy": labels_of(batch)} | inputs
+    inputs = {_input_file(i): values for i, values in enumerate(batch.inputs.values())}
+    return inputs if batch.labels is None else {LABELS: batch.labels} | inputs
 
 
 def _write_header(file: BinaryIO, values: NDArray[Any], rows: int) -> None:

@@ -14,7 +14,8 @@ Source: bottom-k sampling, Cohen and Kaplan 2007, "Summarizing data using bottom
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,36 +59,57 @@ def choose_rows(
     """Returns the row numbers of the sample, sorted; all when there are ``samples`` or fewer.
 
     Args:
-        batches: row numbers and labels of a split, in any order; inputs are not looked at.
+        batches: row numbers and classes of a split, in any order; inputs are not looked at. Without
+            labels all rows are one class.
         samples: rows to return.
-        minimum_class_share: smallest share of each class in the sample, at most 0.5; a class with
-            fewer rows gives all it has. Above that share, classes keep their natural proportion.
+        minimum_class_share: smallest share of each class in the sample, or what all classes can
+            have alike; a class with fewer rows gives all it has. Above that share, classes keep
+            their natural proportion.
         seed: another seed gives another sample.
     """
-    classes = (Smallest(samples, seed), Smallest(samples, seed))
+    classes = defaultdict[int, Smallest](lambda: Smallest(samples, seed))
     for batch in batches:
-        if batch.labels is None:
-            classes[0].observe(batch.rows)
-        else:
-            for label, smallest in enumerate(classes):
-                smallest.observe(batch.rows[batch.labels == label])
-    quotas = class_quotas(classes[0].seen, classes[1].seen, samples, minimum_class_share)
-    chosen = [smallest.rows(quota) for smallest, quota in zip(classes, quotas, strict=True)]
-    return np.sort(np.concatenate(chosen))
+        for label, rows in _by_class(batch):
+            classes[label].observe(rows)
+    found = [classes[label] for label in sorted(classes)]
+    quotas = class_quotas([each.seen for each in found], samples, minimum_class_share)
+    chosen = [each.rows(quota) for each, quota in zip(found, quotas, strict=True)]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *chosen]))
 
 
-def class_quotas(
-    negatives: int, positives: int, samples: int, minimum_class_share: float
-) -> tuple[int, int]:
-    """Returns how many negative and positive rows the sample has."""
-    if negatives + positives <= samples:
-        return negatives, positives
-    # An odd number of samples cannot give both classes half.
-    minimum = min(math.ceil(samples * minimum_class_share), samples // 2)
-    natural = round(samples * positives / (negatives + positives))
-    wanted = min(max(natural, minimum), samples - minimum)
-    chosen = min(max(wanted, samples - negatives), positives)
-    return samples - chosen, chosen
+def _by_class(batch: Batch) -> Iterator[tuple[int, Rows]]:
+    if batch.labels is None:
+        yield 0, batch.rows
+        return
+    order = np.argsort(batch.labels, kind="stable")
+    labels, starts = np.unique(batch.labels[order], return_index=True)
+    yield from zip(labels.tolist(), np.split(batch.rows[order], starts[1:]), strict=True)
+
+
+def class_quotas(counts: Sequence[int], samples: int, minimum_class_share: float) -> list[int]:
+    """Returns how many rows of each class the sample has, for classes of ``counts`` rows."""
+    if sum(counts) <= samples:
+        return list(counts)
+    # No class can be sure of more rows than equal shares, rounded down, give to each.
+    minimum = min(math.ceil(samples * minimum_class_share), samples // len(counts))
+    quotas, left = [0] * len(counts), samples
+    open_classes = {index: count for index, count in enumerate(counts) if count}
+    while rare := _below(open_classes, left, minimum):
+        for index in rare:
+            quotas[index] = min(minimum, open_classes.pop(index))
+            left -= quotas[index]
+    # From the last class to the first, each by what is left, so that the rounded shares add up.
+    for index in reversed(list(open_classes)):
+        total = sum(open_classes.values())
+        quotas[index] = round(left * open_classes.pop(index) / total)
+        left -= quotas[index]
+    return quotas
+
+
+def _below(counts: dict[int, int], samples: int, minimum: int) -> list[int]:
+    """Returns the classes whose natural share of the samples is less than they should have."""
+    total = sum(counts.values())
+    return [i for i, count in counts.items() if samples * count < min(minimum, count) * total]
 
 
 class Smallest:

@@ -12,15 +12,14 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from qtool.config.data import HashSplit, TimeSplit
 from qtool.data.blocks import Block, read_blocks
-from qtool.data.hashing import hash_texts, splitmix64, unit_interval
+from qtool.data.hashing import splitmix64, unit_interval
 from qtool.data.source import Source
-from qtool.data.values import bad_value, categories
+from qtool.data.values import bad_value, categories, refuse_missing, text_hashes
 
 SplitName = Literal["training", "calibration", "evaluation"]
 SPLITS: tuple[SplitName, ...] = ("training", "calibration", "evaluation")
@@ -96,25 +95,18 @@ def _hashes(block: Block, key: str | None) -> NDArray[np.uint64]:
     if key is None:
         return splitmix64(block.rows.view(np.uint64))
     values = categories(block, key)
-    if values.null_count:
-        index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-        raise bad_value(
-            block, key, index, "a key in every row, since data.split.key keeps rows together by it"
-        )
+    refuse_missing(
+        block, key, values, "a key in every row, since data.split.key keeps rows together by it"
+    )
     if values.type == pa.string():
-        unique = pc.dictionary_encode(values)
-        digests = hash_texts(unique.dictionary.to_pylist())
-        places: NDArray[np.int32] = unique.indices.to_numpy()
-        return np.take(digests, places)
+        return text_hashes(values)
     integers: NDArray[np.int64] = values.to_numpy()
     return splitmix64(integers.view(np.uint64))
 
 
 def _times(block: Block, column: str) -> NDArray[np.int64] | NDArray[np.float64]:
     values = block.columns.column(column)
-    if values.null_count:
-        missing = values.is_null().to_numpy(zero_copy_only=False)
-        raise bad_value(block, column, int(np.argmax(missing)), "a time in every row")
+    refuse_missing(block, column, values, "a time in every row")
     if pat.is_floating(values.type):
         floats: NDArray[np.float64] = values.cast(pa.float64()).to_numpy()
         if np.isnan(floats).any():

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from qtool.data.blocks import Block
 from qtool.data.signature import Arrays, Tensor
 from qtool.data.statistics import signed_log
-from qtool.data.values import MISSING_INT, Float32, bad_value, categories, number_matrix
+from qtool.data.values import (
+    MISSING_INT,
+    Float32,
+    bad_value,
+    categories,
+    number_matrix,
+    refuse_missing,
+)
 
 Vocabulary = tuple[int, ...] | tuple[str, ...]
 
@@ -121,9 +128,7 @@ class CategoricalEncoding:
 
 def _given_codes(block: Block, column: str, dtype: str) -> NDArray[np.int64]:
     values = categories(block, column)
-    if values.null_count:
-        index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-        raise bad_value(block, column, index, "a code in every row, since encode is none")
+    refuse_missing(block, column, values, "a code in every row, since encode is none")
     codes: NDArray[np.int64] = values.to_numpy()
     limits = np.iinfo(dtype)
     wrong = (codes < limits.min) | (codes > limits.max)

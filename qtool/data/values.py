@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from qtool.data.blocks import Block
 from qtool.data.columns import is_text
+from qtool.data.hashing import hash_texts
 from qtool.errors import DataError
 
 Float32 = NDArray[np.float32]
 MISSING_INT = -(2**63)
 """Stands for a missing integer category where there are no nulls."""
+
+
+def place(source: str, column: str, row: int) -> str:
+    """Returns how messages name one value."""
+    return f"{source}, column {column!r}, row {row} (the first row is 0)"
 
 
 def bad_value(block: Block, column: str, index: int, expected: str, action: str = "") -> DataError:
@@ -26,8 +32,13 @@ def bad_value(block: Block, column: str, index: int, expected: str, action: str 
     # A list may be long.
     text = reprlib.repr(value) if isinstance(value, list) else repr(value)
     found = "a missing value" if missing else text
-    where = f"{block.source}, column {column!r}, row {block.rows[index]} (the first row is 0)"
-    return DataError(where, found, expected, action)
+    return DataError(place(block.source, column, int(block.rows[index])), found, expected, action)
+
+
+def refuse_missing(block: Block, column: str, values: pa.Array, expected: str) -> None:
+    """Raises the DataError for the first null of ``values``, which are those of the block."""
+    if values.null_count:
+        raise bad_value(block, column, int(mask_of(values.is_null()).argmax()), expected)
 
 
 def numbers(block: Block, column: str) -> Float32:
@@ -86,19 +97,6 @@ def number_matrix(block: Block, columns: tuple[str, ...], allow_missing: bool) -
     return np.concatenate(parts, axis=1)
 
 
-def labels(block: Block, column: str) -> NDArray[np.int8]:
-    """Returns the labels, int8 of shape (rows,).
-
-    Raises:
-        DataError: a label is missing or neither 0 nor 1.
-    """
-    values = numbers(block, column)[:, 0]
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        raise bad_value(block, column, int(wrong.argmax()), "0 or 1, as the label")
-    return values.astype(np.int8)
-
-
 def categories(block: Block, column: str) -> pa.Array:
     """Returns the values as an int64 or a string array, null where missing.
 
@@ -122,6 +120,14 @@ def categories(block: Block, column: str) -> pa.Array:
             raise bad_value(block, column, int(large.argmax()), "categories within int64")
     integers = pc.cast(array, pa.int64())
     return pc.if_else(pc.equal(integers, MISSING_INT), pa.scalar(None, pa.int64()), integers)
+
+
+def text_hashes(texts: pa.Array) -> NDArray[np.uint64]:
+    """Returns ``hash_texts`` of a string array without nulls; each text is hashed once."""
+    unique = pc.dictionary_encode(texts)
+    digests = hash_texts(unique.dictionary.to_pylist())
+    places: NDArray[np.int32] = unique.indices.to_numpy()
+    return np.take(digests, places)
 
 
 def _integers_in_floats(block: Block, column: str, array: pa.Array) -> pa.Array:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qtool.history import History
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -139,7 +141,8 @@ class GateResult:
 class Evaluation:
     """Everything ``evaluate`` found out.
 
-    ``latency`` is empty when it was not measured; ``parity`` is None for the dynamic method.
+    ``latency`` is empty when it was not measured; ``parity`` is None for the dynamic method,
+    ``training`` without quantization-aware training.
     ``provenance`` is shown as a table: what was evaluated, from which files, by which versions, on
     which CPU.
     """
@@ -157,6 +160,7 @@ class Evaluation:
     gates: tuple[GateResult, ...]
     provenance: dict[str, str]
     notes: tuple[str, ...] = field(default=())
+    training: History | None = None
 
     @property
     def passed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +58,14 @@ def constants_of(model: ir.Model) -> dict[str, Array]:
         for name, array in arrays.items()
         if array is not None and array.dtype == np.float32
     }
+
+
+def with_constants(model: ir.Model, constants: Mapping[str, Array]) -> ir.Model:
+    """Returns ``model`` with other values of some initializers, of the same shapes."""
+    changed = model.clone()
+    for name, array in constants.items():
+        changed.graph.initializers[name].const_value = ir.tensor(array, name=name)
+    return changed
 
 
 def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:

@@ -29,7 +29,7 @@ def to_json(evaluation: Evaluation) -> str:
 
 
 def accuracy_json(evaluation: Evaluation) -> str:
-    """Returns metrics, decisions, sizes, coverage, parity and the gates that no clock decides.
+    """Returns all that was measured but not timed, and the gates that no clock decides.
 
     Notes are left out, since they may speak of timings.
     """
@@ -48,7 +48,7 @@ def latency_json(evaluation: Evaluation) -> str:
 
 
 def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
-    decisions, parity = evaluation.decisions, evaluation.parity
+    decisions, parity, training = evaluation.decisions, evaluation.parity, evaluation.training
     return {
         "name": evaluation.name,
         "method": evaluation.method,
@@ -62,6 +62,7 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
         "sizes_bytes": evaluation.sizes_bytes,
         "size_ratio": evaluation.size_ratio,
         "parity": None if parity is None else asdict(parity),
+        "training": None if training is None else json.loads(training.to_json()),
         "gates": [asdict(gate) for gate in evaluation.gates if not GATES[gate.name].timed],
         "coverage": [asdict(node) for node in evaluation.coverage],
         "provenance": evaluation.provenance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtool.evaluation.results import Evaluation
-from qtool.report.summary import description, facts, verdict
+from qtool.report.summary import description, facts, training_text, verdict
 from qtool.report.tables import (
     Table,
     coverage_summary_table,
@@ -32,12 +32,15 @@ ESCAPES = str.maketrans(
 def to_markdown(evaluation: Evaluation) -> str:
     """Returns the verdict first, then the gates and the other tables; empty tables are left out."""
     found = verdict(evaluation)
+    history = evaluation.training
+    training = [] if history is None else [f"* Training: {training_text(history)}"]
     lines = [
         f"## {_escape(evaluation.name)}: {found.word}",
         "",
         f"**{_escape(found.text)}** {_escape(description(evaluation))}.",
         "",
         *(f"* {fact.label}: **{fact.value}** {fact.detail}" for fact in facts(evaluation)),
+        *training,
         "",
     ]
     tables = (

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from qtool.evaluation.results import Evaluation, Scores
 from qtool.report import model_pictures, score_pictures
-from qtool.report.summary import facts
+from qtool.report.summary import facts, training_text
 from qtool.report.text import number
+from qtool.report.training_picture import training
 
 
 @dataclass(frozen=True)
@@ -69,4 +70,7 @@ def make_pictures(evaluation: Evaluation, scores: Scores) -> tuple[Picture, ...]
     if evaluation.coverage:
         text = "Nodes of the prepared graph by operator and treatment."
         pictures.append(Picture("Coverage", text, model_pictures.coverage(evaluation)))
+    if evaluation.training is not None:
+        text = f"{training_text(evaluation.training)} Epoch 0 is the model before training."
+        pictures.append(Picture("Training", text, training(evaluation.training), wide=True))
     return tuple(pictures)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qtool.evaluation.results import Evaluation, LatencyResult
+from qtool.history import History
 from qtool.report.text import (
+    ABSENT,
     count,
     file_size,
     metric_title,
@@ -81,6 +83,25 @@ def description(evaluation: Evaluation) -> str:
         f"INT8 ({method}) against FP32 on {count(rows)} rows, "
         f"{count(positives)} positive ({share(positives / rows)})"
     )
+
+
+def training_text(history: History) -> str:
+    """Returns which epoch was kept, and its figures beside those of epoch 0 and of FP32."""
+    kept, start = history.best, history.epochs[0]
+    text = (
+        f"Epoch {kept.epoch} of {history.epochs[-1].epoch} was kept: the best validation "
+        f"{history.keep}. "
+        + _compared("Loss", kept.validation_loss, start.validation_loss, history.fp32_loss)
+    )
+    if history.metric is None:
+        return text
+    metrics = (kept.validation_metric, start.validation_metric, history.fp32_metric)
+    return f"{text} {_compared(metric_title(history.metric), *metrics)}"
+
+
+def _compared(name: str, kept: float | None, start: float | None, fp32: float | None) -> str:
+    texts = (ABSENT if value is None else number(value) for value in (kept, start, fp32))
+    return "{} {} (before training {}, FP32 {}).".format(name, *texts)
 
 
 def _speedup(latency: tuple[LatencyResult, ...]) -> Fact:

@@ -15,6 +15,8 @@ METRIC_TITLES = {
     "pr_auc": "PR-AUC",
     "brier": "Brier score",
     "ece": "ECE",
+    "accuracy": "Accuracy",
+    "rmse": "RMSE",
 }
 LOWER_IS_BETTER = frozenset({"brier", "ece"})
 

@@ -57,12 +57,22 @@ def _clip(node: ir.Node) -> Operator:
     return lambda x, *_: torch.clamp(x, low, high)
 
 
-def _cast(node: ir.Node) -> Operator:
-    wanted = ir.DataType(attribute(node, "to", 0))
+def torch_dtype(node: ir.Node, name: str) -> torch.dtype:
+    """Returns the dtype that attribute ``name`` says.
+
+    Raises:
+        ModelError: torch has no such type.
+    """
+    wanted = ir.DataType(attribute(node, name, 0))
     dtype = TORCH_DTYPES.get(wanted)
     if dtype is None:
         known = ", ".join(sorted(known.name for known in TORCH_DTYPES))
-        raise refused(node, f"casts to {wanted.name}", f"one of {known}")
+        raise refused(node, f"{name} is {wanted.name}", f"one of {known}")
+    return dtype
+
+
+def _cast(node: ir.Node) -> Operator:
+    dtype = torch_dtype(node, "to")
     return lambda x: x.to(dtype)
 
 
@@ -81,6 +91,24 @@ def _hard_sigmoid(node: ir.Node) -> Operator:
     return lambda x: torch.clamp(alpha * x + beta, 0.0, 1.0)
 
 
+def _celu(node: ir.Node) -> Operator:
+    return partial(functional.celu, alpha=attribute(node, "alpha", 1.0))
+
+
+def _thresholded_relu(node: ir.Node) -> Operator:
+    alpha = attribute(node, "alpha", 1.0)
+    return lambda x: torch.where(x > alpha, x, torch.zeros_like(x))
+
+
+def _shrink(node: ir.Node) -> Operator:
+    bias, limit = attribute(node, "bias", 0.0), attribute(node, "lambd", 0.5)
+    return lambda x: torch.where(x < -limit, x + bias, torch.where(x > limit, x - bias, 0.0))
+
+
+def _mod(node: ir.Node) -> Operator:
+    return torch.fmod if attribute(node, "fmod", 0) else torch.remainder
+
+
 def _is_inf(node: ir.Node) -> Operator:
     negative = bool(attribute(node, "detect_negative", 1))
     positive = bool(attribute(node, "detect_positive", 1))
@@ -93,12 +121,21 @@ def _is_inf(node: ir.Node) -> Operator:
 
 ELEMENTWISE: dict[str, Builder] = {
     "Abs": plain(torch.abs),
+    "Acos": plain(torch.acos),
+    "Acosh": plain(torch.acosh),
     "Add": plain(torch.add),
     "And": plain(torch.logical_and),
+    "Asin": plain(torch.asin),
+    "Asinh": plain(torch.asinh),
+    "Atan": plain(torch.atan),
+    "Atanh": plain(torch.atanh),
     "Cast": _cast,
+    "CastLike": plain(lambda x, like: x.to(like.dtype)),
     "Ceil": plain(torch.ceil),
+    "Celu": _celu,
     "Clip": _clip,
     "Cos": plain(torch.cos),
+    "Cosh": plain(torch.cosh),
     "Div": plain(_divide),
     "Elu": lambda node: partial(functional.elu, alpha=attribute(node, "alpha", 1.0)),
     "Equal": plain(torch.eq),
@@ -119,7 +156,10 @@ ELEMENTWISE: dict[str, Builder] = {
     "LessOrEqual": plain(torch.le),
     "Log": plain(torch.log),
     "Max": plain(lambda *tensors: reduce(torch.maximum, tensors)),
+    "Mean": plain(lambda *tensors: reduce(torch.add, tensors) / len(tensors)),
     "Min": plain(lambda *tensors: reduce(torch.minimum, tensors)),
+    "Mish": plain(functional.mish),
+    "Mod": _mod,
     "Mul": plain(torch.mul),
     "Neg": plain(torch.neg),
     "Not": plain(torch.logical_not),
@@ -130,14 +170,19 @@ ELEMENTWISE: dict[str, Builder] = {
     "Relu": plain(torch.relu),
     "Round": plain(torch.round),
     "Selu": _selu,
+    "Shrink": _shrink,
     "Sigmoid": plain(torch.sigmoid),
     "Sign": plain(torch.sign),
     "Sin": plain(torch.sin),
+    "Sinh": plain(torch.sinh),
     "Softplus": plain(functional.softplus),
+    "Softsign": plain(functional.softsign),
     "Sqrt": plain(torch.sqrt),
     "Sub": plain(torch.sub),
     "Sum": plain(lambda *tensors: reduce(torch.add, tensors)),
+    "Tan": plain(torch.tan),
     "Tanh": plain(torch.tanh),
+    "ThresholdedRelu": _thresholded_relu,
     "Where": plain(torch.where),
     "Xor": plain(torch.logical_xor),
 }

@@ -15,12 +15,11 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from torch import nn
+from torch import Tensor, nn
 
 from qtool.errors import ModelError
 
 OPSET = 20
-OUTPUT_NAME = "output"
 
 
 def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.generic]]) -> ir.Model:
@@ -29,13 +28,13 @@ def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.gener
     The module stays as it is, and the graph has its own copy of the weights.
 
     Args:
-        module: its forward takes the named inputs and returns one tensor.
+        module: its forward takes the named inputs; what it returns see ``named_outputs``.
         example_inputs: input name → array of shape (rows, ...), at least one row; dtypes and other
             sizes count.
 
     Raises:
-        ModelError: forward does not take these inputs, cannot be exported, or returns more than one
-            tensor.
+        ModelError: forward does not take these inputs, cannot be exported, or returns something
+            else than tensors.
     """
     check_signature(module, list(example_inputs))
     # Two rows: torch.export takes a size of 1 for a constant.
@@ -44,25 +43,25 @@ def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.gener
         for name, array in example_inputs.items()
     }
     batch = torch.export.Dim("batch")
+    own = copy.deepcopy(module).eval()
+    with torch.no_grad():
+        names = list(named_outputs(module, own(**examples)))
     try:
         with _quiet():
             program = torch.onnx.export(
-                copy.deepcopy(module).eval(),
+                own,
                 kwargs=examples,
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
                 dynamic_shapes={name: {0: batch} for name in examples},
                 input_names=list(examples),
-                output_names=[OUTPUT_NAME],
+                output_names=names,
             )
     except Exception as error:  # torch's exporter raises every kind of exception
         raise _cannot_export(module, error) from error
     assert program is not None
     model = program.model
-    if len(model.graph.outputs) != 1:
-        found = f"forward returns {len(model.graph.outputs)} tensors"
-        raise ModelError(_where(module), found, "one tensor: logits or probabilities")
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         value.const_value = ir.tensor(np.array(value.const_value.numpy()), name=value.name)
@@ -88,6 +87,28 @@ def untie_vectors(graph: ir.Graph) -> None:
             own = ir.val(f"{name}_{number}", const_value=copied)
             graph.register_initializer(own)
             use.node.replace_input_with(use.idx, own)
+
+
+def named_outputs(module: nn.Module, result: object) -> dict[str, Tensor]:
+    """Returns what forward of ``module`` returned as tensors by name, as the ONNX graph has them.
+
+    One tensor is ``output``, several are ``output_0`` and so on, a dict has its own names.
+
+    Raises:
+        ModelError: something else than tensors.
+    """
+    if isinstance(result, Tensor):
+        return {"output": result}
+    if isinstance(result, tuple | list):
+        result = {f"output_{index}": value for index, value in enumerate(result)}
+    if isinstance(result, dict) and result and all(isinstance(v, Tensor) for v in result.values()):
+        return {str(name): value for name, value in result.items()}
+    raise ModelError(
+        _where(module),
+        f"forward returns a {type(result).__name__}",
+        "a tensor, a tuple of tensors, or a dict of tensors by name",
+        "Return the logits or the probabilities only.",
+    )
 
 
 def check_signature(module: nn.Module, names: list[str]) -> None:

@@ -15,30 +15,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtool.errors import ModelError, StaleArtifactError
-from qtool.graph.parameters import fold, owner_of
+from qtool.errors import StaleArtifactError
+from qtool.graph.parameters import fold, owner_of, planned_params
 from qtool.graph.plan import Plan
-from qtool.numerics.affine import Array, QuantParams, QuantSpec, weight_qparams
+from qtool.numerics.affine import Array, QuantParams, QuantSpec
 from qtool.torchgraph.importer import TorchGraph, run
-from qtool.torchgraph.planned_steps import planned_steps
+from qtool.torchgraph.planned_steps import Switches, planned_steps
 
 
 class FakeQuantGraph(nn.Module):
     """``graph`` with the activations, weights and biases of ``plan`` fake-quantized.
 
     A planned value is replaced by its quantized and dequantized value for every node that reads
-    codes (``graph.plan``); a graph output keeps the float value, as in the written model.
+    codes (``graph.plan``); a graph output keeps the float value where the written model has one.
 
     Args:
         graph: the FP32 graph; its parameters are trained.
-        plan: a plan of the same graph without dynamic or weight-only layers.
+        plan: a plan of the same graph.
         activations: parameters of every planned activation.
         weights: parameters of every planned weight (of ``diag(scale) @ weight`` where it folds);
-            min-max of the current weights when left out.
+            from the current weights when left out.
         learn_scales: scales are trained too; otherwise they stay as given.
 
     Raises:
-        ModelError: the plan names a tensor that the graph does not have, or has such layers.
+        ModelError: the plan names a tensor that the graph does not have.
         StaleArtifactError: parameters are missing or have another spec than the plan.
     """
 
@@ -53,17 +53,9 @@ class FakeQuantGraph(nn.Module):
         learn_scales: bool = True,
     ) -> None:
         super().__init__()
-        other = [node for node in plan.nodes if node.treatment in ("dynamic", "weight_only")]
-        if other:
-            raise ModelError(
-                f"fake-quant graph, node '{other[0].name}'",
-                f"treatment {other[0].treatment}",
-                "static, storage or float",
-                "Give the layer a rule in quantization.layers.",
-            )
         self.graph, self.plan = graph, plan
         if weights is None:
-            weights = minmax_weights(graph.weights(), plan, activations)
+            weights = initial_weights(graph.weights(), plan, activations)
         _check("activation", activations, plan.activations)
         _check("weight", weights, {name: weight.spec for name, weight in plan.weights.items()})
         self._params = {name: activations[name] for name in plan.calibrated} | {
@@ -73,7 +65,7 @@ class FakeQuantGraph(nn.Module):
         self.register_buffer("initial_scales", torch.from_numpy(initial))
         self._sizes = [params.scale.size for params in self._params.values()]
         self.log_scale_factors = nn.Parameter(torch.zeros(initial.size), requires_grad=learn_scales)
-        self._replaced, self._steps = planned_steps(graph, plan, self._params)
+        self.quantize(weights=True, activations=True)
 
     def forward(
         self, inputs: Mapping[str, Tensor], capture: Sequence[str] = ()
@@ -84,9 +76,26 @@ class FakeQuantGraph(nn.Module):
             inputs: one tensor per graph input.
             capture: names of inner values to return too.
         """
-        values = [*self.graph.start(inputs), *self._scales(), *[None] * len(self._replaced)]
-        run(self._steps, values)
-        return self.graph.collect(values, self._replaced, capture)
+        values = [*self.graph.start(inputs), *self._scales()]
+        values += [None] * (self._planned.slots - len(values))
+        run(self._planned.steps, values)
+        for slot, quantized in self._planned.only_codes.items():
+            values[slot] = values[quantized]
+        return self.graph.collect(values, self._planned.replaced, capture)
+
+    def quantize(self, *, weights: bool, activations: bool) -> None:
+        """Chooses what is fake-quantized from now on; a new graph and the INT8 model do both.
+
+        Args:
+            weights: constants; their int32 biases too when activations are.
+            activations: planned ones, and those that dynamic and weight-only kernels quantize.
+        """
+        switches = Switches(weights, activations)
+        self._planned = planned_steps(self.graph, self.plan, self._params, switches)
+
+    def freeze_scales(self) -> None:
+        """Stops the training of scales: they stay as they are now."""
+        self.log_scale_factors.requires_grad_(False)
 
     def codes(
         self, inputs: Mapping[str, Tensor], names: Sequence[str]
@@ -99,7 +108,7 @@ class FakeQuantGraph(nn.Module):
         for name in names:
             # The values lie on the grid, so that dividing by the scale meets each code within float
             # rounding.
-            centred = np.rint(captured[name].numpy() / params[name].scale)
+            centred = np.rint(captured[name].cpu().numpy() / params[name].scale)
             codes = centred + params[name].zero_point.astype(np.float32)
             found[name] = codes.astype(params[name].spec.dtype)
         return found
@@ -121,7 +130,7 @@ class FakeQuantGraph(nn.Module):
         with torch.no_grad():
             scales = dict(zip(self._params, self._scales(), strict=True))
         return {
-            name: QuantParams(params.spec, scales[name].numpy().copy(), params.zero_point)
+            name: QuantParams(params.spec, scales[name].cpu().numpy().copy(), params.zero_point)
             for name, params in self._params.items()
             if name in names
         }
@@ -135,12 +144,12 @@ class FakeQuantGraph(nn.Module):
         ]
 
 
-def minmax_weights(
+def initial_weights(
     constants: Mapping[str, Array], plan: Plan, activations: Mapping[str, QuantParams]
 ) -> dict[str, QuantParams]:
-    """Returns min-max parameters of every planned weight, folded where the plan folds it."""
+    """Returns parameters of every planned weight from its values, folded where the plan folds."""
     return {
-        name: weight_qparams(fold(constants[name], planned.folds, dict(activations)), planned.spec)
+        name: planned_params(fold(constants[name], planned.folds, dict(activations)), planned)
         for name, planned in plan.weights.items()
     }
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from qtool.torchgraph.attention import ATTENTION
+from qtool.torchgraph.convolution import CONVOLUTION
 from qtool.torchgraph.elementwise import ELEMENTWISE
+from qtool.torchgraph.indexing import INDEXING
 from qtool.torchgraph.layers import LAYERS
 from qtool.torchgraph.nodes import Builder
+from qtool.torchgraph.pooling import POOLING
+from qtool.torchgraph.recurrent import RECURRENT
+from qtool.torchgraph.reductions import REDUCTIONS
 from qtool.torchgraph.shaping import SHAPING
 
-OPERATORS: dict[str, Builder] = {**ELEMENTWISE, **LAYERS, **SHAPING}
-
-TRAINABLE_INPUTS: dict[str, tuple[int, ...]] = {
-    "BatchNormalization": (1, 2),
-    "Gather": (0,),
-    "Gemm": (1, 2),
-    "LayerNormalization": (1, 2),
-    "MatMul": (0, 1),
-    "PRelu": (1,),
+OPERATORS: dict[str, Builder] = {
+    **ATTENTION,
+    **CONVOLUTION,
+    **ELEMENTWISE,
+    **INDEXING,
+    **LAYERS,
+    **POOLING,
+    **RECURRENT,
+    **REDUCTIONS,
+    **SHAPING,
 }
-"""Operator → the inputs that hold what training changes, when they are float32 initializers.
 
-An Add whose other input is a MatMul's output holds a bias too. Constants of arithmetic (the mean
-and deviation of a scaler inside the graph) are not trained.
-"""
+SEVERAL_OUTPUTS = frozenset({"Attention", "GRU", "LSTM", "RNN", "Split", "TopK"})
+"""Operators that return a tuple of all outputs of the node; others know their first only."""

@@ -1,24 +1,29 @@
-"""Operators that move values without changing them: reshaping, joining, cutting, looking up.
-
-Shapes are int64 tensors like any other value, so shape arithmetic works with every batch size.
+"""Operators that move values without changing them: reshaping, joining, cutting, padding.
 
 Source: the ONNX operator specifications, opsets 13 to 23.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from qtool.torchgraph.nodes import (
     Builder,
     Operator,
     attribute,
+    given,
     input_constant,
     integers,
+    listed,
     plain,
+    refused,
     required,
 )
 
@@ -75,42 +80,25 @@ def _transpose(node: ir.Node) -> Operator:
 
 
 def _expand(node: ir.Node) -> Operator:
-    shape = integers(node, "shape", 1)
+    sizes = integers(node, "shape", 1)
 
     def expand(*tensors: Tensor) -> Tensor:
-        wanted = required(shape(tensors), node, "shape")
-        return tensors[0].expand(np.broadcast_shapes(tensors[0].shape, wanted))
+        wanted = required(sizes(tensors), node, "shape")
+        shape = torch.broadcast_shapes(tensors[0].shape, wanted)  # type: ignore[no-untyped-call]
+        return tensors[0].expand(shape)
 
     return expand
 
 
 def _shape(node: ir.Node) -> Operator:
     part = slice(attribute(node, "start", 0), attribute(node, "end", None))
-    return lambda x: torch.tensor(x.shape[part], dtype=torch.int64)
+    return lambda x: tuple(x.shape[part])
 
 
 def _constant_of_shape(node: ir.Node) -> Operator:
     value = attribute(node, "value", None)
     fill = torch.zeros(1) if value is None else torch.from_numpy(np.array(value.numpy()))
-    return lambda shape: fill.expand(tuple(shape.tolist()))
-
-
-def _gather(node: ir.Node) -> Operator:
-    axis = attribute(node, "axis", 0)
-    fixed = input_constant(node, 1)
-    if fixed is not None and fixed.ndim == 0:
-        position = int(fixed)
-        return lambda data, _: data.select(axis, position)
-
-    def gather(data: Tensor, indices: Tensor) -> Tensor:
-        along = axis % data.ndim
-        flat = indices.reshape(-1)
-        # ONNX counts negative indices from the end; index_select refuses them.
-        flat = torch.where(flat < 0, flat + data.shape[along], flat)
-        shape = data.shape[:along] + indices.shape + data.shape[along + 1 :]
-        return data.index_select(along, flat).reshape(shape)
-
-    return gather
+    return lambda shape: fill.expand(listed(shape))
 
 
 def _split(node: ir.Node) -> Operator:
@@ -145,7 +133,7 @@ def _slice(node: ir.Node) -> Operator:
                 index = (slice(None),) * (axis % x.ndim)
                 x = x[(*index, slice(positions.start, positions.stop, step))]
             else:
-                x = x.index_select(axis, torch.tensor(list(positions), dtype=torch.int64))
+                x = x.index_select(axis, torch.tensor(list(positions), device=x.device))
         return x
 
     return cut
@@ -156,19 +144,66 @@ def _concat(node: ir.Node) -> Operator:
     return lambda *tensors: torch.cat(tensors, dim=axis)
 
 
+def _tile(node: ir.Node) -> Operator:
+    repeats = integers(node, "repeats", 1)
+    return lambda *values: values[0].repeat(required(repeats(values), node, "repeats"))
+
+
+def _pad(node: ir.Node) -> Operator:
+    mode = attribute(node, "mode", "constant")
+    pads, axes, fill = integers(node, "pads", 1), integers(node, "axes", 3), input_constant(node, 2)
+    if mode == "constant" and fill is None and given(node, 2):
+        raise refused(node, "the padding value is computed", "a constant")
+    value: Any = 0 if fill is None else fill.item()
+
+    def pad(*values: Tensor) -> Tensor:
+        x, wanted = values[0], required(pads(values), node, "pads")
+        chosen = axes(values) or tuple(range(x.ndim))
+        sides = dict.fromkeys(range(x.ndim), (0, 0))
+        for axis, before, after in zip(
+            chosen, wanted[: len(chosen)], wanted[len(chosen) :], strict=True
+        ):
+            sides[axis % x.ndim] = (before, after)
+        if mode == "constant":
+            flat = [length for axis in reversed(sides) for length in sides[axis]]
+            return functional.pad(x, flat, value=value)
+        for axis, (before, after) in sides.items():
+            if before or after:
+                positions = torch.arange(-before, x.shape[axis] + after, device=x.device)
+                x = x.index_select(axis, _POSITIONS[mode](positions, x.shape[axis]))
+        return x
+
+    return pad
+
+
+def _reflected(positions: Tensor, length: int) -> Tensor:
+    """Returns positions mirrored at the first and the last element, which are not repeated."""
+    last = length - 1
+    return last - (positions.remainder(2 * last) - last).abs()
+
+
+_POSITIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "edge": lambda positions, length: positions.clamp(0, length - 1),
+    "reflect": _reflected,
+    "wrap": torch.remainder,
+}
+"""Mode of a Pad → which element stands at positions beyond the ends."""
+
+
 SHAPING: dict[str, Builder] = {
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
     "Flatten": _flatten,
-    "Gather": _gather,
     "Identity": plain(lambda x: x),
+    "Pad": _pad,
     "Reshape": _reshape,
     "Shape": _shape,
+    "Size": plain(lambda x: x.numel()),
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
-    "Tile": plain(lambda x, repeats: x.repeat(tuple(repeats.tolist()))),
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

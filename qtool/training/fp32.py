@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from qtool.config.model import Output
 from qtool.config.training import Training
 from qtool.data.memory_map import Rows
 from qtool.errors import ModelError
+from qtool.history import History
 from qtool.progress import Progress
-from qtool.training.history import History
-from qtool.training.loop import Fit, fit
-from qtool.training.objective import binary_logits, binary_loss
+from qtool.torchgraph.export import named_outputs
+from qtool.training.fit import Fit, Inputs, Objective
+from qtool.training.logs import Log
+from qtool.training.loop import fit
+from qtool.training.objective import Criterion
+from qtool.training.parallel import HERE, Place
 
 
 def train_fp32(
@@ -21,27 +26,30 @@ def train_fp32(
     rows: Rows,
     validation: Rows,
     section: Training,
+    criterion: Criterion,
     *,
     seed: int,
     checkpoint: Path,
     progress: Progress,
-    output: Output = "logit",
-    threads: int = 1,
+    place: Place = HERE,
+    logs: Sequence[Log] = (),
 ) -> History:
     """Trains ``module`` in place and returns the history; the best epoch's weights are kept.
 
     Args:
-        module: forward takes the named inputs and returns one tensor (see ``binary_logits``).
+        module: forward takes the named inputs and returns one or more tensors.
         rows: trained on.
-        validation: judged on, by the same loss.
+        validation: judged on.
         section: the ``training:`` section.
-        seed: of the row order and of dropout.
+        criterion: loss and metric.
+        seed: of the row order, of dropout and of noise.
         checkpoint: file that an interrupted run goes on from.
         progress: shows the steps.
-        output: what the module returns.
-        threads: CPU threads; the result depends on it.
+        place: where it is trained; the module is on the CPU again when it ends.
+        logs: what is told of steps and epochs.
 
     Raises:
+        ConfigError: an option does not fit the task.
         ModelError: nothing to train, an output of another shape, or a loss that is not finite.
         StaleArtifactError: the checkpoint is damaged or belongs to another run.
     """
@@ -50,9 +58,17 @@ def train_fp32(
         where = f"torch module {type(module).__name__}"
         raise ModelError(where, "no parameter that requires a gradient", "at least one")
 
-    def objective(inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = binary_logits(module(**inputs), output)
-        return binary_loss(logits, labels, section.positive_weight), logits
+    def outputs_of(inputs: Inputs) -> dict[str, Tensor]:
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=section.mixed_precision):
+            outputs = named_outputs(module, module(**inputs))
+        return {name: tensor.float() for name, tensor in outputs.items()}
+
+    def loss(inputs: Inputs, labels: Tensor | None) -> Tensor:
+        return criterion.loss(outputs_of(inputs), labels, inputs)
+
+    def judge(inputs: Inputs, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        outputs = outputs_of(inputs)
+        return criterion.loss(outputs, labels, inputs), criterion.predictions(outputs)
 
     group = {
         "params": parameters,
@@ -62,13 +78,14 @@ def train_fp32(
     run = Fit(
         "train FP32",
         module,
-        objective,
+        Objective(loss, judge, criterion.metric),
         [group],
         rows,
         validation,
         section,
         seed,
-        threads,
+        place,
         checkpoint,
+        logs=logs,
     )
     return fit(run, progress)

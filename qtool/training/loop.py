@@ -1,82 +1,36 @@
 """The one training loop: mini-batches, schedule, checkpoints, the best epoch kept.
 
 A run that is killed and started again ends with the same bytes as one that was not: the order of
-the rows follows from (seed, epoch), the learning rate from the step, all else is in the checkpoint.
+the rows follows from (seed, epoch), what a step draws and its learning rate from (epoch, step), all
+else is in the checkpoint.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtool.config.training import Training, TrainQat
-from qtool.data.memory_map import Rows
-from qtool.errors import ModelError
-from qtool.progress import Progress, Task
-from qtool.training.batches import epoch_order, in_order, steps_per_epoch, take
+from qtool.errors import ConfigError, ModelError
+from qtool.history import EpochRecord, History
+from qtool.progress import Progress, TableTask
+from qtool.training.augment import augmentation
+from qtool.training.average import MovingAverage
+from qtool.training.batches import epoch_order, take
 from qtool.training.checkpoint import State, load_state, save_state
-from qtool.training.history import EpochRecord, History, ranking_auc
-from qtool.training.objective import Objective
-from qtool.training.reproducible import reproducible
+from qtool.training.epoch_table import add_rows, columns
+from qtool.training.fit import Fit, Judge
+from qtool.training.reproducible import reproducible, seed_step
 
+LOGGED_STEPS = 10
+"""Steps between two values in the logs."""
 VALIDATION_BATCH = 4096
 """Rows validated at a time: it decides the order of float sums, so it is fixed."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """All that one training is made of.
-
-    Attributes:
-        title: what the progress calls it.
-        module: trained in place.
-        objective: the loss that is minimised, and that chooses the best epoch.
-        groups: parameter groups of AdamW, each with its ``initial_lr`` and ``weight_decay``.
-        rows: trained on.
-        validation: judged on after every epoch, and before the first.
-        section: epochs, batch size, schedule, steps between checkpoints.
-        seed: of the row order and of dropout.
-        threads: CPU threads.
-        checkpoint: file of the training state.
-    """
-
-    title: str
-    module: nn.Module
-    objective: Objective
-    groups: list[dict[str, Any]]
-    rows: Rows
-    validation: Rows
-    section: Training | TrainQat
-    seed: int
-    threads: int
-    checkpoint: Path
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps in one epoch."""
-        return steps_per_epoch(len(self.rows.labels), self.section.batch_size)
-
-    def identity(self) -> str:
-        """Returns what a checkpoint must have been made from."""
-        return json.dumps(
-            {
-                "title": self.title,
-                "section": self.section.model_dump(),
-                "seed": self.seed,
-                "threads": self.threads,
-                "rows": len(self.rows.labels),
-                "validation_rows": len(self.validation.labels),
-                "shapes": {k: list(v.shape) for k, v in self.module.state_dict().items()},
-            }
-        )
 
 
 @dataclass
@@ -86,7 +40,7 @@ class Position:
     Attributes:
         epoch: the current epoch.
         step: steps of it that are done.
-        rows: rows in those steps.
+        rows: rows in those steps, of this process.
         loss: sum of the losses of those rows.
         records: the epochs that ended.
         best: state of the module after the best of them.
@@ -103,121 +57,235 @@ class Position:
 def fit(run: Fit, progress: Progress) -> History:
     """Trains to the last epoch, leaves the weights of the best one in the module, in eval mode.
 
-    Epoch 0 is the model as given: training never ends with a worse validation loss than it began.
+    Epoch 0 is the model as given: training never ends with a worse model than it began.
 
     Raises:
+        ConfigError: an option does not fit the task.
         DataError: there are too few rows.
         ModelError: the loss is not finite.
         StaleArtifactError: the checkpoint is damaged or belongs to another run.
         OutputError: the checkpoint cannot be written.
     """
-    identity = run.identity()
-    with reproducible(run.seed, run.threads):
-        optimizer = torch.optim.AdamW(run.groups, fused=True)
-        saved = load_state(run.checkpoint, identity)
-        if saved is None:
-            position = Position()
-            _end_epoch(run, position, None)
-        else:
-            position = _restore(run, optimizer, saved)
-
-        def save() -> None:
-            save_state(_state(run, optimizer, position, identity), run.checkpoint)
-
-        with progress.task(run.title, total=run.section.epochs * run.steps) as task:
-            task.advance((position.epoch - 1) * run.steps + position.step)
-            while position.epoch <= run.section.epochs:
-                _train_epoch(run, optimizer, position, save, task)
-                _end_epoch(run, position, position.loss / position.rows)
-                save()
-        run.module.load_state_dict(position.best)
-        run.module.eval()
-    return History(tuple(position.records))
+    if run.section.keep == "metric" and run.objective.metric is None:
+        raise ConfigError("keep", "metric, which this loss has not", "loss")
+    if run.section.batch_size < run.place.parallel.processes:
+        found = f"{run.section.batch_size} with {run.place.parallel.processes} processes"
+        raise ConfigError("batch_size", found, "at least one row for each process")
+    with reproducible(run.place.threads):
+        run.module.to(run.place.device)
+        run.place.parallel.share_weights(run.module)
+        fitting = _Fitting(run)
+        total, heads = run.section.epochs * run.steps, columns(fitting.history())
+        with progress.table(run.title, heads, total, done=fitting.done) as table:
+            fitting.work(table)
+        run.module.to("cpu")
+    return fitting.history()
 
 
-def learning_rate_factor(schedule: Literal["cosine", "constant"], step: int, total: int) -> float:
-    """Returns what the learning rate is multiplied by in one step, from 1 towards 0 for cosine.
+def learning_rate_factor(schedule: str, step: int, total: int, warmup: int = 0) -> float:
+    """Returns what the learning rate is multiplied by in one step.
+
+    It rises to 1 over ``warmup`` steps, then stays, falls in a line, or as a cosine, towards 0.
 
     Source: Loshchilov and Hutter 2017, "SGDR", arXiv 1608.03983, equation 5, without restarts.
     """
-    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * step / total))
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    done = (step - warmup) / max(1, total - warmup)
+    return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _train_epoch(
-    run: Fit,
-    optimizer: torch.optim.Optimizer,
-    position: Position,
-    save: Callable[[], None],
-    task: Task,
-) -> None:
-    order = epoch_order(len(run.rows.labels), run.seed, position.epoch)
-    size, section = run.section.batch_size, run.section
-    run.module.train()
-    while position.step < run.steps:
-        done = (position.epoch - 1) * run.steps + position.step
-        factor = learning_rate_factor(section.schedule, done, section.epochs * run.steps)
-        for group in optimizer.param_groups:
+class _Fitting:
+    """One training at work."""
+
+    def __init__(self, run: Fit) -> None:
+        self.run, self.section = run, run.section
+        self.optimizer = _optimizer(run)
+        self.parameters = [p for group in run.groups for p in group["params"]]
+        self.average = None if run.section.ema is None else _average(run)
+        self.augment = augmentation(run.section.augment, run.objective.loss, list(run.rows.inputs))
+        self.position = Position()
+        self.reference: tuple[float | None, float | None] = (None, None)
+        if run.reference is not None:
+            self.reference = self._judged(run.reference)
+        saved = load_state(run.checkpoint, run.identity())
+        if saved is None:
+            self._end_epoch(None, None)
+        else:
+            self._restore(saved)
+
+    @property
+    def done(self) -> int:
+        """Steps from the start of training."""
+        return (self.position.epoch - 1) * self.run.steps + self.position.step
+
+    def work(self, table: TableTask) -> None:
+        """Trains to the end and loads the best state."""
+        position = self.position
+        add_rows(table, self.history())
+        for record in position.records:
+            self._log_epoch(record)
+        while position.epoch <= self.section.epochs and not self._stalled():
+            rate = self._train_epoch(table)
+            totals = self.run.place.parallel.gather([(position.loss, position.rows)])
+            loss = math.fsum(loss for loss, _ in totals) / sum(rows for _, rows in totals)
+            self._end_epoch(loss, rate)
+            self._save()
+            add_rows(table, self.history(), first=len(position.records) - 1)
+            self._log_epoch(position.records[-1])
+        self.run.module.load_state_dict(position.best)
+        self.run.module.eval()
+
+    def history(self) -> History:
+        """Returns what was recorded."""
+        metric = self.run.objective.metric
+        return History(
+            self.run.title,
+            None if metric is None else metric.name,
+            metric is None or metric.higher_is_better,
+            *self.reference,
+            self.section.keep,
+            tuple(self.position.records),
+        )
+
+    def _train_epoch(self, table: TableTask) -> float:
+        run, position, size = self.run, self.position, self.section.batch_size
+        order = epoch_order(len(run.rows), run.seed, position.epoch)
+        run.module.train()
+        rate = 0.0
+        while position.step < run.steps:
+            rate = self._set_learning_rate(self.done)
+            run.phase(self.done / run.steps)
+            loss, trained = self._step(order[position.step * size : (position.step + 1) * size])
+            position.step += 1
+            position.rows += trained
+            position.loss += self._finite(loss) * trained
+            if position.step % self.section.checkpoint_steps == 0:
+                self._save()
+            if self.done % LOGGED_STEPS == 0:
+                for log in run.logs:
+                    log.step(self.done, {"loss": loss, "learning_rate": rate})
+            table.advance(1, f"epoch {position.epoch}, loss {position.loss / position.rows:.4f}")
+        return rate
+
+    def _step(self, batch: NDArray[np.int64]) -> tuple[float, int]:
+        """Makes one optimizer step; returns loss and rows of this process."""
+        run, position = self.run, self.position
+        seed_step(run.seed, position.epoch, position.step, run.place.parallel.rank)
+        chosen = run.place.parallel.share(batch)
+        inputs, labels = self.augment(*take(run.rows, chosen, run.place.device))
+        loss = run.objective.loss(inputs, labels)
+        self.optimizer.zero_grad()
+        # The share of each process counts by its rows, so that the sum is the mean of the batch.
+        (loss * (len(chosen) / len(batch))).backward()  # type: ignore[no-untyped-call]
+        run.place.parallel.sum_gradients(self.parameters)
+        if self.section.clip_gradient is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.section.clip_gradient)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        return loss.item(), len(chosen)
+
+    def _end_epoch(self, train_loss: float | None, rate: float | None) -> None:
+        """Judges, keeps the state if it is the best so far, and moves on to the next epoch."""
+        run, position = self.run, self.position
+        run.place.parallel.share_buffers(run.module)
+        with nullcontext() if self.average is None else self.average.applied():
+            loss, metric = self._judged(run.objective.judge)
+            record = EpochRecord(position.epoch, train_loss, loss, metric, rate)
+            position.records.append(record)
+            if self.history().best is record:
+                state = run.module.state_dict()
+                position.best = {name: tensor.clone() for name, tensor in state.items()}
+        position.epoch, position.step = position.epoch + 1, 0
+        position.rows, position.loss = 0, 0.0
+
+    def _judged(self, judge: Judge) -> tuple[float, float | None]:
+        """Returns the mean loss and the metric over all validation rows."""
+        run, rows, parallel = self.run, len(self.run.validation), self.run.place.parallel
+        run.module.eval()
+        run.phase(math.inf)
+        starts = range(0, rows, VALIDATION_BATCH)[
+            run.place.parallel.rank :: run.place.parallel.processes
+        ]
+        found: list[tuple[float, NDArray[np.float32] | None]] = []
+        with torch.no_grad():
+            for start in starts:
+                chosen = slice(start, min(start + VALIDATION_BATCH, rows))
+                loss, predictions = judge(*take(run.validation, chosen, run.place.device))
+                shown = None if predictions is None else predictions.float().cpu().numpy()
+                found.append((loss.item() * (chosen.stop - start), shown))
+        found = parallel.gather(found)
+        mean = self._finite(sum(part for part, _ in found) / rows)
+        metric, labels = run.objective.metric, run.validation.labels
+        if metric is None or labels is None:
+            return mean, None
+        predicted = np.concatenate([shown for _, shown in found if shown is not None])
+        return mean, metric.of(np.asarray(labels), predicted)
+
+    def _log_epoch(self, record: EpochRecord) -> None:
+        for log in self.run.logs:
+            log.epoch(record)
+
+    def _stalled(self) -> bool:
+        patience, records = self.section.early_stopping, self.position.records
+        if patience is None:
+            return False
+        return records[-1].epoch - self.history().best.epoch >= patience
+
+    def _set_learning_rate(self, step: int) -> float:
+        section, run = self.section, self.run
+        total = section.epochs * run.steps
+        factor = learning_rate_factor(section.schedule, step, total, section.warmup_steps)
+        for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        chosen = order[position.step * size : (position.step + 1) * size]
-        loss, _ = run.objective(*take(run.rows, chosen))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        position.step += 1
-        position.rows += len(chosen)
-        position.loss += _finite(loss.item(), run, position) * len(chosen)
-        if position.step % section.checkpoint_steps == 0:
-            save()
-        task.advance(1, f"epoch {position.epoch}, loss {position.loss / position.rows:.4f}")
+        return section.learning_rate * factor
+
+    def _finite(self, loss: float) -> float:
+        if math.isfinite(loss):
+            return loss
+        raise ModelError(
+            f"{self.run.title}, epoch {self.position.epoch}, step {self.position.step}",
+            f"the loss is {loss}",
+            "a finite number",
+            "Lower learning_rate, set clip_gradient, or scale and clip the inputs (data.inputs).",
+        )
+
+    def _save(self) -> None:
+        run, position = self.run, self.position
+        run.place.parallel.share_buffers(run.module)
+        sums = run.place.parallel.gather([(position.loss, position.rows)])
+        if not run.place.parallel.first:
+            return
+        state: State = {
+            "identity": run.identity(),
+            "module": run.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+            "position": {**vars(position), "records": [asdict(r) for r in position.records]},
+            "sums": sums,
+        }
+        save_state(state, run.checkpoint)
+
+    def _restore(self, state: State) -> None:
+        self.run.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.restore(state["average"])
+        records = [EpochRecord(**record) for record in state["position"]["records"]]
+        position = Position(**{**state["position"], "records": records})
+        position.loss, position.rows = state["sums"][self.run.place.parallel.rank]
+        self.position = position
 
 
-def _end_epoch(run: Fit, position: Position, train_loss: float | None) -> None:
-    """Validates, keeps the state if it is the best so far, and moves on to the next epoch."""
-    loss, auc = _validate(run, position)
-    record = EpochRecord(position.epoch, train_loss, loss, auc)
-    position.records.append(record)
-    if History(tuple(position.records)).best is record:
-        position.best = {name: t.clone() for name, t in run.module.state_dict().items()}
-    position.epoch, position.step = position.epoch + 1, 0
-    position.rows, position.loss = 0, 0.0
+def _optimizer(run: Fit) -> torch.optim.Optimizer:
+    if run.section.optimizer == "adamw":
+        return torch.optim.AdamW(run.groups, fused=True)
+    return torch.optim.SGD(run.groups, lr=1.0, momentum=run.section.momentum, fused=True)
 
 
-def _validate(run: Fit, position: Position) -> tuple[float, float | None]:
-    run.module.eval()
-    total, logits, rows = 0.0, [], len(run.validation.labels)
-    with torch.no_grad():
-        for inputs, labels in in_order(run.validation, VALIDATION_BATCH):
-            loss, scored = run.objective(inputs, labels)
-            total += loss.item() * len(labels)
-            logits.append(scored.numpy())
-    labels_all = np.asarray(run.validation.labels)
-    return _finite(total / rows, run, position), ranking_auc(labels_all, np.concatenate(logits))
-
-
-def _finite(loss: float, run: Fit, position: Position) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise ModelError(
-        f"{run.title}, epoch {position.epoch}, step {position.step}",
-        f"the loss is {loss}",
-        "a finite number",
-        "Lower learning_rate, or scale and clip the inputs (data.inputs).",
-    )
-
-
-def _state(run: Fit, optimizer: torch.optim.Optimizer, position: Position, identity: str) -> State:
-    return {
-        "identity": identity,
-        "module": run.module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-        "position": {**vars(position), "records": [asdict(r) for r in position.records]},
-    }
-
-
-def _restore(run: Fit, optimizer: torch.optim.Optimizer, state: State) -> Position:
-    run.module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    records = [EpochRecord(**record) for record in state["position"]["records"]]
-    return Position(**{**state["position"], "records": records})
+def _average(run: Fit) -> MovingAverage:
+    assert run.section.ema is not None
+    return MovingAverage(run.module, run.section.ema)

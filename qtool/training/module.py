@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 import pickle
-import sys
-import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,10 +15,8 @@ from torch import nn
 
 from qtool.config.model import TorchModel
 from qtool.errors import ModelError
-from qtool.torchgraph.export import check_signature
-
-TORCH = str(Path(torch.__file__).parent)
-"""Errors are placed in the user's code, not in what it calls there."""
+from qtool.torchgraph.export import check_signature, named_outputs
+from qtool.training.user_code import first_line, importable, raised, user_function
 
 
 def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -> nn.Module:
@@ -40,24 +32,16 @@ def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -
     Raises:
         ModelError: the module or function is missing, raises, or returns something else.
     """
-    name, _, function_name = section.torch.partition(":")
     where = f"model.torch {section.torch!r}"
-    with _path(section.pythonpath):
-        module = _import(name, section.pythonpath, where)
-        function = getattr(module, function_name, None)
-        if function is None:
-            close = difflib.get_close_matches(function_name, vars(module), n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else "Check the name after the colon."
-            found = f"{module.__file__} has no {function_name!r}"
-            raise ModelError(where, found, "a function that returns the torch.nn.Module", hint)
-        if not callable(function):
-            raise ModelError(where, f"a {type(function).__name__}", "a function")
+    expected = "a function that returns the torch.nn.Module"
+    function = user_function(section.torch, section.pythonpath, where, expected)
+    with importable(section.pythonpath):
         try:
             wants_inputs = "inputs" in inspect.signature(function).parameters
             given = {"inputs": inputs} if wants_inputs and inputs is not None else {}
             built = function(**{**given, **section.arguments})
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise _raised(where, error, "Check model.arguments and that code.") from error
+            raise raised(where, error, "Check model.arguments and that code.") from error
     if not isinstance(built, nn.Module):
         raise ModelError(where, f"returned a {type(built).__name__}", "a torch.nn.Module")
     return built
@@ -67,7 +51,7 @@ def check_forward(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> None
     """Runs ``module`` once in eval mode, so that its faults show before the training and not in it.
 
     Args:
-        module: forward takes the named inputs and returns one tensor.
+        module: forward takes the named inputs and returns tensors.
         inputs: a few rows.
 
     Raises:
@@ -80,12 +64,10 @@ def check_forward(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> None
         with torch.no_grad():
             output = module.eval()(**{name: torch.from_numpy(x) for name, x in inputs.items()})
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise _raised(where, error, "Correct forward, or data.inputs.") from error
+        raise raised(where, error, "Correct forward, or data.inputs.") from error
     finally:
         module.train(training)
-    if not isinstance(output, torch.Tensor):
-        found, expected = f"forward returns a {type(output).__name__}", "one tensor"
-        raise ModelError(where, found, expected, "Return the logits or the probabilities only.")
+    named_outputs(module, output)
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> None:
@@ -106,7 +88,7 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
         found = "it holds Python objects whose loading could run code, or is damaged"
         raise ModelError(where, found, "a state_dict: names and tensors only", action) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ModelError(where, f"cannot be read ({_first_line(error)})", "", action) from error
+        raise ModelError(where, f"cannot be read ({first_line(error)})", "", action) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ModelError(where, "not a state_dict", "names and tensors only", action)
     problems = _differences(module.state_dict(), state)
@@ -126,54 +108,3 @@ def _differences(expected: dict[str, torch.Tensor], given: dict[str, torch.Tenso
     ]
     listed = [("missing", missing), ("unknown", unknown), ("shapes", shapes)]
     return [f"{what}: {', '.join(names)}" for what, names in listed if names]
-
-
-def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _raised(where, error, "Install what that module imports.") from error
-        looked = f"{pythonpath} and " if pythonpath else ""
-        raise ModelError(
-            where,
-            f"no module named {error.name!r} in {looked}the installed packages",
-            "module:function",
-            "Set model.pythonpath to the directory that holds the module.",
-        ) from error
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise _raised(where, error, "Correct that code.") from error
-    file = module.__file__
-    if pythonpath is not None and file is not None:
-        inside = Path(file).resolve().is_relative_to(pythonpath.resolve())
-        if not inside:
-            found = f"the module {name!r} comes from {file}"
-            action = "Rename the module; another one of that name is in use."
-            raise ModelError(where, found, f"one in {pythonpath}", action)
-    return module
-
-
-def _raised(where: str, error: Exception | SystemExit, action: str) -> ModelError:
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = [f for f in frames if not f.filename.startswith(("<frozen", TORCH))][-1]
-    place = f"{frame.filename}:{frame.lineno}"
-    if isinstance(error, SyntaxError):
-        place = f"{error.filename}:{error.lineno}"
-    found = f"{place} raised {type(error).__name__}: {_first_line(error)}"
-    return ModelError(where, found, "no error", action)
-
-
-def _first_line(error: Exception | SystemExit) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-@contextmanager
-def _path(directory: Path | None) -> Iterator[None]:
-    previous = list(sys.path)
-    if directory is not None:
-        sys.path.insert(0, str(directory))
-        importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path[:] = previous

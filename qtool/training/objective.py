@@ -1,66 +1,288 @@
-"""What training minimises for binary classification, from whatever form the model's output has."""
+"""What training minimises and shows: the loss, the metric and the distillation of a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qtool.config.losses import (
+    BinaryCrossEntropy,
+    Contrastive,
+    CrossEntropy,
+    Focal,
+    FunctionLoss,
+    GaussianNll,
+    Huber,
+    Loss,
+    MeanSquaredError,
+    NextToken,
+    Quantile,
+)
 from qtool.config.model import Output
-from qtool.errors import ModelError
+from qtool.config.task import Task
+from qtool.errors import ConfigError, ModelError
+from qtool.training import losses
+from qtool.training.metrics import ACCURACY, AUC, RMSE, Metric
+from qtool.training.outputs import (
+    Tensors,
+    binary_logits,
+    check_classes,
+    class_logits,
+    first_output,
+    next_token_logits,
+    targets,
+    wrong_shape,
+)
+from qtool.training.user_code import raised, user_function
 
-Objective = Callable[[dict[str, Tensor], Tensor], tuple[Tensor, Tensor]]
-"""(inputs, labels) → (mean loss, shape (); logits, shape (rows,))."""
+LossFunction = Callable[[Tensors, Tensor | None, Tensors], Tensor]
+"""(outputs, labels, inputs) → mean loss, shape ()."""
 
-PROBABILITY_MARGIN = 1e-6
-"""Probabilities are kept this far from 0 and 1, where their logit would be infinite."""
+USUAL: dict[Task, Loss] = {
+    "binary_classification": BinaryCrossEntropy(name="bce"),
+    "multiclass_classification": CrossEntropy(name="cross_entropy"),
+    "regression": MeanSquaredError(name="mse"),
+    "language_model": NextToken(name="next_token"),
+    "representation": Contrastive(name="contrastive"),
+}
+"""The loss of a task when the config names none."""
+
+TASKS_OF: dict[str, tuple[Task, ...]] = {
+    "bce": ("binary_classification",),
+    "focal": ("binary_classification", "multiclass_classification"),
+    "cross_entropy": ("multiclass_classification",),
+    "mse": ("regression",),
+    "huber": ("regression",),
+    "quantile": ("regression",),
+    "gaussian_nll": ("regression",),
+    "contrastive": ("representation",),
+    "next_token": ("language_model",),
+}
+"""Loss → the tasks whose labels and outputs it reads; a function of the user reads any."""
 
 
-def binary_logits(output: Tensor, kind: Output) -> Tensor:
-    """Returns the logits of the positive class, shape (rows,).
+@dataclass(frozen=True)
+class Criterion:
+    """The loss and the metric of one task.
+
+    Attributes:
+        task: decides what outputs and labels mean.
+        output: whether the model returns logits or probabilities.
+        section: the loss as configured.
+        loss: computes it.
+    """
+
+    task: Task
+    output: Output
+    section: Loss
+    loss: LossFunction
+
+    @property
+    def metric(self) -> Metric | None:
+        """The metric, None where only the loss says how good the model is."""
+        if self.task == "binary_classification":
+            return AUC
+        if self.task == "multiclass_classification":
+            return ACCURACY
+        return RMSE if isinstance(self.section, MeanSquaredError | Huber) else None
+
+    def predictions(self, outputs: Tensors) -> Tensor | None:
+        """Returns what the metric reads, rows first; None where there is no metric."""
+        if self.metric is None:
+            return None
+        output = first_output(outputs)
+        if self.task == "binary_classification":
+            return binary_logits(output, self.output)
+        if self.task == "multiclass_classification":
+            return class_logits(output, self.output)
+        return output.reshape(len(output), -1)
+
+    def distillation(
+        self,
+        outputs: Tensors,
+        teacher: Tensors,
+        inputs: Tensors,
+        temperature: float,
+        teacher_output: Output,
+    ) -> Tensor:
+        """Returns how far the outputs are from those of a teacher on the same rows.
+
+        Classes are compared by cross-entropy, numbers and embeddings by their mean squared error.
+
+        Args:
+            outputs: of the model that is trained.
+            teacher: outputs of the teacher, in the same order; inner values may follow.
+            inputs: of both.
+            temperature: softens classes.
+            teacher_output: whether the teacher returns logits or probabilities.
+
+        Raises:
+            ModelError: an output of another shape.
+        """
+        own, other = first_output(outputs), first_output(teacher)
+        if self.task == "binary_classification":
+            pair = binary_logits(own, self.output), binary_logits(other, teacher_output)
+            return losses.soft_binary(*pair, temperature)
+        if self.task == "multiclass_classification":
+            logits = class_logits(own, self.output), class_logits(other, teacher_output)
+            return losses.soft_classes(*logits, temperature)
+        if isinstance(self.section, NextToken):
+            tokens, ignore = _tokens(self.section, inputs), self.section.ignore
+            student, _ = next_token_logits(own, tokens, ignore)
+            return losses.soft_classes(
+                student, next_token_logits(other, tokens, ignore)[0], temperature
+            )
+        pairs = list(zip(outputs.values(), teacher.values(), strict=False))
+        for own, other in pairs:
+            if own.shape != other.shape:
+                raise wrong_shape(other, f"the teacher's to be that of the model, {own.shape}")
+        return torch.stack([functional.mse_loss(own, other) for own, other in pairs]).sum()
+
+
+def criterion(section: Loss | None, task: Task, output: Output) -> Criterion:
+    """Returns the criterion of a task.
 
     Args:
-        output: shape (rows,), (rows, 1), or (rows, 2) with the positive class last.
-        kind: whether ``output`` holds logits or probabilities.
+        section: the configured loss; None for the usual one.
+        task: what the labels mean.
+        output: whether the model returns logits or probabilities.
 
     Raises:
-        ModelError: another shape.
+        ConfigError: the loss belongs to another task.
+        ModelError: the function of the user cannot be found.
     """
-    if output.ndim == 2 and output.shape[1] == 1:
-        output = output[:, 0]
-    elif output.ndim == 2 and output.shape[1] == 2:
-        # softmax of two logits is the sigmoid of their difference
-        output = output[:, 1] - output[:, 0] if kind == "logit" else output[:, 1]
-    if output.ndim != 1:
-        shape = ", ".join(str(size) for size in output.shape)
-        expected = "(rows,), (rows, 1) or (rows, 2)"
-        raise ModelError("model output", f"shape ({shape})", expected)
-    return output if kind == "logit" else torch.logit(output, eps=PROBABILITY_MARGIN)
+    section = USUAL[task] if section is None else section
+    known = TASKS_OF.get(section.name, (task,))
+    if task not in known:
+        raise ConfigError(
+            "loss",
+            f"{section.name} in the task {task}",
+            f"the loss {USUAL[task].name} or another one of this task",
+            f"{section.name} is for {' and '.join(known)}.",
+        )
+    return Criterion(task, output, section, _function(section, task, output))
 
 
-def only_output(outputs: Mapping[str, Tensor]) -> Tensor:
-    """Returns the one output of a graph.
-
-    Raises:
-        ModelError: there are several.
-    """
-    if len(outputs) != 1:
-        raise ModelError("model output", f"{', '.join(outputs)}", "one output")
-    return next(iter(outputs.values()))
-
-
-def binary_loss(logits: Tensor, labels: Tensor, positive_weight: float) -> Tensor:
-    """Returns the mean binary cross-entropy, positive rows weighted."""
-    weight = torch.tensor(positive_weight)
-    return functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weight)
+def _function(section: Loss, task: Task, output: Output) -> LossFunction:
+    if isinstance(section, FunctionLoss):
+        return _users(section)
+    if isinstance(section, Contrastive):
+        return lambda outputs, labels, _: _contrastive(section, outputs, labels)
+    if isinstance(section, NextToken):
+        return lambda outputs, _, inputs: losses.cross_entropy(
+            *next_token_logits(first_output(outputs), _tokens(section, inputs), section.ignore)
+        )
+    of_first = _of_first_output(section, task, output)
+    return lambda outputs, labels, _: of_first(first_output(outputs), _given(labels))
 
 
-def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Returns the mean cross-entropy against the teacher's probabilities.
+def _of_first_output(
+    section: Loss, task: Task, output: Output
+) -> Callable[[Tensor, Tensor], Tensor]:
+    if isinstance(section, BinaryCrossEntropy):
+        weight = section.positive_weight
+        return lambda x, y: losses.binary_cross_entropy(binary_logits(x, output), y, weight)
+    if isinstance(section, CrossEntropy):
+        options = section.class_weights, section.label_smoothing
 
-    Source: Hinton et al. 2015, "Distilling the knowledge in a neural network", arXiv 1503.02531,
-    section 2, for two classes at temperature 1: smallest where both give the same score.
-    """
-    return functional.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits))
+        def cross_entropy(x: Tensor, y: Tensor) -> Tensor:
+            logits = class_logits(x, output)
+            return losses.cross_entropy(logits, check_classes(logits, y), *options)
+
+        return cross_entropy
+    if isinstance(section, Focal):
+        if task == "binary_classification":
+            numbers = section.gamma, section.positive_weight
+            return lambda x, y: losses.binary_focal(binary_logits(x, output), y, *numbers)
+
+        def focal(x: Tensor, y: Tensor) -> Tensor:
+            logits = class_logits(x, output)
+            return losses.focal(logits, check_classes(logits, y), section.gamma)
+
+        return focal
+    return _of_regression(section)
+
+
+def _of_regression(section: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    def squared(output: Tensor, labels: Tensor) -> Tensor:
+        predictions, wanted = targets(output, labels)
+        return functional.mse_loss(predictions[..., 0], wanted)
+
+    def huber(output: Tensor, labels: Tensor) -> Tensor:
+        assert isinstance(section, Huber)
+        predictions, wanted = targets(output, labels)
+        return functional.huber_loss(predictions[..., 0], wanted, delta=section.delta)
+
+    def quantile(output: Tensor, labels: Tensor) -> Tensor:
+        assert isinstance(section, Quantile)
+        return losses.pinball(*targets(output, labels, len(section.quantiles)), section.quantiles)
+
+    def gaussian(output: Tensor, labels: Tensor) -> Tensor:
+        predictions, wanted = targets(output, labels, 2)
+        # All means first, then all log variances.
+        means, log_variances = predictions.flatten(1).chunk(2, dim=1)
+        return losses.gaussian_nll(means, log_variances, wanted)
+
+    if isinstance(section, Huber):
+        return huber
+    if isinstance(section, Quantile):
+        return quantile
+    return gaussian if isinstance(section, GaussianNll) else squared
+
+
+def _contrastive(section: Contrastive, outputs: Tensors, labels: Tensor | None) -> Tensor:
+    vectors = list(outputs.values())
+    if len(vectors) == 2:
+        return losses.info_nce(vectors[0], vectors[1], section.temperature)
+    if len(vectors) == 1 and labels is not None:
+        return losses.supervised_contrastive(vectors[0], labels, section.temperature)
+    raise ModelError(
+        "contrastive loss",
+        f"{len(vectors)} outputs and {'no' if labels is None else 'a'} label",
+        "two outputs (rows, d), or one output and a label",
+    )
+
+
+def _tokens(section: NextToken, inputs: Mapping[str, Tensor]) -> Tensor:
+    if section.tokens is not None:
+        if section.tokens not in inputs:
+            found = f"{section.tokens!r} is no model input"
+            raise ConfigError("loss.tokens", found, f"one of {', '.join(inputs)}")
+        return inputs[section.tokens]
+    integers = [x for x in inputs.values() if not x.is_floating_point() and x.dtype != torch.bool]
+    if len(integers) != 1:
+        found = f"{len(integers)} integer inputs"
+        raise ConfigError("loss", found, "one that holds the tokens", "Name it in loss.tokens.")
+    return integers[0]
+
+
+def _users(section: FunctionLoss) -> LossFunction:
+    where = f"loss.function {section.function!r}"
+    expected = "a function loss(outputs, labels, inputs)"
+    function = user_function(section.function, section.pythonpath, where, expected)
+
+    def loss(outputs: Tensors, labels: Tensor | None, inputs: Tensors) -> Tensor:
+        try:
+            found = function(dict(outputs), labels, dict(inputs), **section.arguments)
+        except Exception as error:  # the user's code may raise anything
+            raise raised(where, error, "Correct that code.") from error
+        if not isinstance(found, Tensor) or found.ndim != 0:
+            raise ModelError(where, f"returned {_described(found)}", "a tensor of shape ()")
+        return found
+
+    return loss
+
+
+def _described(value: object) -> str:
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    return f"a {type(value).__name__}{shape}"
+
+
+def _given(labels: Tensor | None) -> Tensor:
+    if labels is None:
+        raise ConfigError("data.label", "not given", "the label that the loss needs")
+    return labels

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,82 +12,166 @@ import torch
 from torch import Tensor
 
 from qtool.config.model import Output
-from qtool.config.training import TrainQat
+from qtool.config.training import Distill, TrainQat
 from qtool.data.memory_map import Rows
+from qtool.history import History
 from qtool.progress import Progress
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.importer import TorchGraph
-from qtool.training.history import History
-from qtool.training.loop import Fit, fit
-from qtool.training.objective import binary_logits, binary_loss, distillation_loss, only_output
+from qtool.training.fit import Fit, Inputs, Objective
+from qtool.training.logs import Log
+from qtool.training.loop import fit
+from qtool.training.losses import feature_distance
+from qtool.training.objective import Criterion
+from qtool.training.outputs import Tensors
+from qtool.training.parallel import HERE, Place
+
+Forward = Callable[[Inputs, Sequence[str]], dict[str, Tensor]]
+"""(inputs, names of inner values) → outputs, and those values, by name."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What the trained graph learns from besides the labels.
+
+    Attributes:
+        forward: runs it, without gradients.
+        output: whether its first output holds logits or probabilities.
+    """
+
+    forward: Forward
+    output: Output
 
 
 def train_qat(
     graph: FakeQuantGraph,
-    teacher: TorchGraph | None,
+    fp32: TorchGraph,
     rows: Rows,
     validation: Rows,
     section: TrainQat,
+    criterion: Criterion,
     *,
     seed: int,
     checkpoint: Path,
     progress: Progress,
-    output: Output = "logit",
-    threads: int = 1,
+    teacher: Teacher | None = None,
+    forward: Forward | None = None,
+    place: Place = HERE,
+    logs: Sequence[Log] = (),
 ) -> History:
     """Fine-tunes weights, biases and scales of ``graph`` in place and returns the history.
 
-    The loss is (1 - w) * cross-entropy with the labels + w * cross-entropy with the teacher's
-    scores. The epoch with the smallest validation value of this loss is kept: it is smooth, where
-    AUC and decisions move in jumps. Epoch 0, the quantized model before training, counts too.
+    With distillation of weight w the loss is (1 - w) * loss of the labels + w * distillation loss,
+    and the relative squared difference of the chosen inner values. Epoch 0, the quantized model
+    before training, can be the one that is kept.
 
     Args:
-        graph: the fake-quant graph, one output.
-        teacher: the FP32 graph; needed when ``section.distill`` is set, unused otherwise.
+        graph: the fake-quant graph.
+        fp32: the graph before quantization: the reference of the history, and the teacher when no
+            other is given.
         rows: trained on.
         validation: judged on.
         section: the ``train_qat:`` section.
-        seed: of the row order.
+        criterion: loss and metric.
+        seed: of the row order and of noise.
         checkpoint: file that an interrupted run goes on from.
         progress: shows the steps.
-        output: what the graph returns.
-        threads: CPU threads; the result depends on it.
+        teacher: another teacher than ``fp32``.
+        forward: runs ``graph``; another function of the same values, as torch.compile makes it.
+        place: where it is trained; the graph is on the CPU again when it ends.
+        logs: what is told of steps and epochs.
 
     Raises:
+        ConfigError: an option does not fit the task.
         ModelError: an output of another shape, or a loss that is not finite.
         StaleArtifactError: the checkpoint is damaged or belongs to another run.
-        ValueError: distillation without a teacher.
     """
-    weight = 0.0 if section.distill is None else section.distill.weight
-    if weight and teacher is None:
-        raise ValueError("distillation needs a teacher")
+    fp32.to(place.device)
+    learn_from = teacher or Teacher(fp32, criterion.output)
 
-    def objective(inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = binary_logits(only_output(graph(inputs)), output)
-        loss = binary_loss(logits, labels, section.positive_weight)
-        if weight and teacher is not None:
-            with torch.no_grad():
-                teacher_logits = binary_logits(only_output(teacher(inputs)), output)
-            loss = (1 - weight) * loss + weight * distillation_loss(logits, teacher_logits)
-        return loss, logits
+    def judged(forward: Forward) -> _Taught:
+        names = graph.graph.output_names
+        return _Taught(forward, names, learn_from, criterion, section.distill)
 
+    taught, reference = judged(forward or graph), judged(fp32)
     run = Fit(
         "train QAT",
         graph,
-        objective,
+        Objective(taught.loss, taught.judge, criterion.metric),
         parameter_groups(graph, section),
         rows,
         validation,
         section,
         seed,
-        threads,
+        place,
         checkpoint,
+        phases(graph, section),
+        reference.judge,
+        logs,
     )
     return fit(run, progress)
 
 
+class _Taught:
+    """The loss of a graph that learns from labels and from a teacher."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        output_names: Sequence[str],
+        teacher: Teacher,
+        criterion: Criterion,
+        distill: Distill | None,
+    ) -> None:
+        self.forward, self.output_names = forward, output_names
+        self.teacher, self.criterion, self.distill = teacher, criterion, distill
+        self.features = {} if distill is None else distill.features
+
+    def loss(self, inputs: Inputs, labels: Tensor | None) -> Tensor:
+        return self._loss_of(self.forward(inputs, list(self.features)), inputs, labels)
+
+    def judge(self, inputs: Inputs, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        values = self.forward(inputs, list(self.features))
+        loss = self._loss_of(values, inputs, labels)
+        return loss, self.criterion.predictions(self._outputs(values))
+
+    def _outputs(self, values: Tensors) -> dict[str, Tensor]:
+        return {name: values[name] for name in self.output_names}
+
+    def _loss_of(self, values: Tensors, inputs: Inputs, labels: Tensor | None) -> Tensor:
+        distill, outputs = self.distill, self._outputs(values)
+        if distill is None:
+            return self.criterion.loss(outputs, labels, inputs)
+        with torch.no_grad():
+            taught = self.teacher.forward(inputs, list(self.features.values()))
+        softened = self.criterion.distillation(
+            outputs, taught, inputs, distill.temperature, self.teacher.output
+        )
+        if distill.weight < 1:
+            labelled = self.criterion.loss(outputs, labels, inputs)
+            softened = (1 - distill.weight) * labelled + distill.weight * softened
+        for own, other in self.features.items():
+            distance = feature_distance(values[own], taught[other])
+            softened = softened + distill.feature_weight * distance
+        return softened
+
+
+def phases(graph: FakeQuantGraph, section: TrainQat) -> Callable[[float], None]:
+    """Returns what switches quantization on and learning of scales off as training goes on."""
+    stages = section.progressive
+    freeze = math.inf if stages.freeze_scales_from is None else stages.freeze_scales_from
+
+    def phase(epoch: float) -> None:
+        graph.quantize(
+            weights=epoch >= stages.weights_from, activations=epoch >= stages.activations_from
+        )
+        graph.log_scale_factors.requires_grad_(section.learn_scales and epoch < freeze)
+
+    return phase
+
+
 def parameter_groups(graph: FakeQuantGraph, section: TrainQat) -> list[dict[str, Any]]:
-    """Returns the weights, and the scales when they are learned, as groups of AdamW.
+    """Returns the weights, and the scales when they are learned, as groups of the optimizer.
 
     Scales are not decayed: decay would pull them to where they started. Their rate is that of the
     weights; what it moves is the logarithm of the scale.

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from support.cli import succeeded
 from support.project import tree
 
-from qtool.commands.train_fp32 import _source_sha256
+from qtool.commands.training import source_sha256
 from qtool.config.model import TorchModel
 
 
@@ -63,6 +63,6 @@ def test_a_package_that_builds_the_model_is_part_of_the_key(tmp_path):
     (tmp_path / "nets").mkdir()
     source = tmp_path / "nets" / "__init__.py"
     source.write_text("a = 1\n", encoding="utf-8")
-    first = _source_sha256(section)
+    first = source_sha256(section.torch, section.pythonpath)
     source.write_text("a = 2\n", encoding="utf-8")
-    assert None is not first != _source_sha256(section)
+    assert None is not first != source_sha256(section.torch, section.pythonpath)

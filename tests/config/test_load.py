@@ -94,10 +94,55 @@ def test_errors_name_the_base_file_and_the_override(write, tmp_path):
         ("quantization: {method: sttic}", "Did you mean 'static'?"),
         ("quantization: {samples: 5}", "no 'method'"),
         ("evaluation: {decision: {threshold: {at: score}}}", "threshold.value: missing"),
+        ("task: multiclass", "one of binary_classification, multiclass_classification, reg"),
+        ("task: language_model", "takes its labels from its input, the tokens. Remove data.label"),
+        (
+            "task: regression\nquantization: {method: static, minimum_class_share: 0.2}",
+            "task regression has no classes",
+        ),
     ],
 )
 def test_options_must_fit_the_method(write, extra, expected):
     assert expected in problems(write(f"{MINIMAL}{extra}\n"))
+
+
+@pytest.mark.parametrize(
+    ("label", "columns"), [("bad", ("bad",)), ("[a, b]", ("a", "b")), ("null", ())]
+)
+def test_label_columns(write, label, columns):
+    text = MINIMAL.replace("label: bad", f"label: {label}")
+    assert load(write(text + "task: regression\n")).experiment.data.label_columns == columns
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("[a, b]", "a list of columns for task regression only; found task binary_classification"),
+        ("[a, b, a]", "label names a column twice: a, b, a"),
+        ("[]", "data.label: []; expected"),
+        ("{a: b}", "data.label: {'a': 'b'}; expected a valid string"),
+    ],
+)
+def test_labels_that_are_no_columns(write, label, expected):
+    assert expected in problems(write(MINIMAL.replace("label: bad", f"label: {label}")))
+
+
+@pytest.mark.parametrize(
+    ("task", "needed"),
+    [
+        ("binary_classification", True),
+        ("multiclass_classification", True),
+        ("regression", True),
+        ("language_model", False),
+        ("representation", False),
+    ],
+)
+def test_which_tasks_train_without_a_label(write, task, needed):
+    text = MINIMAL.replace("  label: bad\n", "") + f"task: {task}\ntrain_qat: {{epochs: 1}}\n"
+    if needed:
+        assert "train_qat needs labels" in problems(write(text))
+    else:
+        assert load(write(text)).experiment.data.label_columns == ()
 
 
 def test_a_model_is_onnx_or_torch(write):

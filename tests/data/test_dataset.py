@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qtool.config.task import Task
 from qtool.data.batch import Batch, join, rechunk
 from qtool.data.dataset import Dataset
 from qtool.data.fitting import fit
-from qtool.data.memory_map import write_rows
+from qtool.data.memory_map import open_rows, write_rows
 from qtool.data.split import SPLITS
 from qtool.errors import DataError, OutputError
 from qtool.progress import SilentProgress
@@ -70,6 +71,52 @@ def test_materialized_rows_equal_the_stream(dataset: Dataset, tmp_path: Path) ->
     for name, values in rows.inputs.items():
         assert isinstance(values, np.memmap)
         np.testing.assert_array_equal(values, stream.inputs[name])
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "dtype", "shape"),
+    [
+        ("multiclass_classification", "country", np.int64, ()),
+        ("regression", "balance", np.float32, ()),
+        ("regression", ["balance", "mcc"], np.float32, (2,)),
+        ("representation", "country", np.int64, ()),
+        ("representation", None, None, ()),
+        ("language_model", None, None, ()),
+    ],
+)
+def test_materialized_labels_of_any_task(
+    credit, make_source, make_data, tmp_path: Path, task: Task, label, dtype, shape
+) -> None:
+    countries = ["DE" if n % 3 else "FR" for n in range(2_000)]
+    source = make_source(
+        {"income": [1.0] * 2_000, "country": countries}
+        | {name: credit[name].combine_chunks() for name in ("balance", "mcc")}
+    )
+    data = make_data({"x": {"columns": ["income"]}}, label=label)
+    dataset = Dataset(source, data, fit(source, data, SILENT, task), task)
+    rows = dataset.materialize("training", tmp_path, SILENT)
+    assert len(rows) == dataset.fitted.counts.rows["training"]
+    if dtype is None:
+        assert rows.labels is None
+        return
+    stream = join(list(dataset.batches("training")))
+    assert (rows.labels.dtype, rows.labels.shape) == (dtype, (len(rows), *shape))
+    np.testing.assert_array_equal(rows.labels, stream.labels)
+
+
+@pytest.mark.parametrize("label", ["y", None])
+def test_written_rows_are_opened_again(
+    credit, credit_inputs, make_source, make_data, tmp_path: Path, label
+) -> None:
+    columns = {name: credit[name].combine_chunks() for name in credit.column_names}
+    source, data = make_source(columns), make_data(credit_inputs, label=label)
+    dataset = Dataset(source, data, fit(source, data, SILENT))
+    written = dataset.materialize("training", tmp_path, SILENT)
+    opened = open_rows(tmp_path, list(written.inputs), labels=label is not None)
+    np.testing.assert_array_equal(opened.labels, written.labels)
+    assert list(opened.inputs) == list(written.inputs)
+    for name, values in opened.inputs.items():
+        np.testing.assert_array_equal(values, written.inputs[name])
 
 
 def test_disk_full(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,15 @@ def test_json_round_trip_is_exact(make_block) -> None:
         np.testing.assert_array_equal(values, ENCODER.encode(block)[name])
 
 
+def test_json_keeps_classes_and_does_without() -> None:
+    classes = ("\u00e9tat", "\u5176\u4ed6")
+    encoder = Encoder(ENCODER.inputs, classes)
+    assert encoder_from_json(encoder_to_json(encoder), "encoder.json").classes == classes
+    text = encoder_to_json(ENCODER)
+    assert list(json.loads(text)) == ["format", "version", "inputs"]  # as earlier versions wrote it
+    assert encoder_from_json(text, "encoder.json").classes is None
+
+
 def edit(change: Callable[[dict[str, Any]], object]) -> str:
     raw = json.loads(encoder_to_json(ENCODER))
     change(raw)
@@ -146,6 +155,10 @@ def edit(change: Callable[[dict[str, Any]], object]) -> str:
         edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[2, 1], ["a"]])),
         edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[], ["a"]])),
         edit(lambda raw: raw["inputs"]["z"].update(vocabularies=[[1, "a"], ["a"]])),
+        edit(lambda raw: raw.update(classes=[])),
+        edit(lambda raw: raw.update(classes=[0, 1])),
+        edit(lambda raw: raw.update(classes=["b", "a"])),
+        edit(lambda raw: raw.update(classes=None)),
     ],
 )
 def test_text_that_is_no_encoder(text: str) -> None:

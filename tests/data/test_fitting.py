@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from qtool.config.task import Task
 from qtool.data.blocks import read_blocks
 from qtool.data.encoder_file import encoder_to_json
 from qtool.data.fitting import fit
@@ -107,7 +109,7 @@ def test_float32_extremes_keep_the_encoder_finite(make_source, make_data) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y": [False] * 2000}, r"training split: only rows with label 0; expected rows of both"),
+        ({"y": [False] * 2000}, r"training split: only rows with label 0; expected rows of at"),
         ({"y": [True] * 2000}, r"training split: only rows with label 1"),
         ({"y": [0] * 1999 + [3]}, r"column 'y', row 1999 .*: 3; expected 0 or 1"),
         ({"income": pa.nulls(2000, pa.float64())}, "column 'income': no value on the training"),
@@ -145,6 +147,98 @@ def test_too_many_categories(credit, make_source, make_data, monkeypatch) -> Non
     data = make_data({"z": {"kind": "categorical", "columns": ["key"]}})
     with pytest.raises(DataError, match="column 'key': more than 100 different values"):
         fit(make_source(columns_of(credit)), data, SILENT)
+
+
+def table_of(labels: object, parts: tuple[int, int, int] = (4, 3, 3)) -> dict[str, object]:
+    """Ten rows with a label: four train, three calibrate, three evaluate."""
+    times = [part for part, rows in enumerate(parts) for _ in range(rows)]
+    return {"a": [float(n) for n in range(10)], "t": times, "y": labels}
+
+
+BY_TIME = {"by": "time", "column": "t", "calibration": 0.3, "evaluation": 0.3}
+ONE_INPUT = {"x": {"columns": ["a"]}}
+
+
+def test_classes_are_the_sorted_texts_of_training(make_source, make_data) -> None:
+    source = make_source(table_of(["b", "c", "a", "b", "c", "a", "c", "a", "b", "a"]))
+    data = make_data(ONE_INPUT, split=BY_TIME)
+    fitted = fit(source, data, SILENT, "multiclass_classification")
+    assert fitted.encoder.classes == ("a", "b", "c")
+    assert fitted.counts.positives == {}
+    assert fitted.counts.classes == {
+        "training": [1, 2, 1],
+        "calibration": [1, 0, 2],
+        "evaluation": [2, 1, 0],
+    }
+
+
+def test_classes_that_are_numbers_need_not_be_in_training(make_source, make_data) -> None:
+    source = make_source(table_of([0, 2, 0, 2, 0, 2, 1, 2, 0, 0]))
+    data = make_data(ONE_INPUT, split=BY_TIME)
+    fitted = fit(source, data, SILENT, "multiclass_classification")
+    assert fitted.encoder.classes is None
+    assert fitted.counts.classes["calibration"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "message"),
+    [
+        (
+            "multiclass_classification",
+            ["a", "b", "a", "b", "a", "new", "b", "old", "a", "b"],
+            r"column 'y', row 5 .*: 'new'; expected one of the 2 classes of .*: 'a', 'b'\.",
+        ),
+        (
+            "multiclass_classification",
+            ["a", "b", "a", "b", "a", "a", "a", "b", "a", "b"],
+            r"calibration split: only rows with label 'a'; expected rows of at least two classes",
+        ),
+        ("multiclass_classification", [0, 1] * 4 + [0.5, 1], "row 8 .*: 0.5; .* task: regression"),
+        ("regression", [0.5] * 9 + [None], "row 9 .*: a missing value; expected a number"),
+        ("representation", [7] * 9 + [None], "row 9 .*: a missing value; expected a label"),
+    ],
+)
+def test_labels_that_cannot_be_used(make_source, make_data, task, labels, message) -> None:
+    source, data = make_source(table_of(labels)), make_data(ONE_INPUT, split=BY_TIME)
+    with pytest.raises(DataError, match=message):
+        fit(source, data, SILENT, task)
+
+
+@pytest.mark.parametrize("task", ["regression", "representation"])
+def test_equal_labels_are_no_single_class(make_source, make_data, task: Task) -> None:
+    data = make_data(ONE_INPUT, split=BY_TIME)
+    counts = fit(make_source(table_of([7] * 10)), data, SILENT, task).counts
+    assert counts.rows == {"training": 4, "calibration": 3, "evaluation": 3}
+    assert (counts.positives, counts.classes) == ({}, {})
+
+
+def test_too_many_classes(make_source, make_data, monkeypatch) -> None:
+    monkeypatch.setattr("qtool.data.label_counts.MAX_CLASSES", 5)
+    source = make_source(table_of(list("abcdefghij")))
+    with pytest.raises(DataError, match="column 'y': more than 5 different values"):
+        fit(source, make_data(ONE_INPUT), SILENT, "multiclass_classification")
+
+
+def test_classes_of_a_saved_encoder_are_used(make_source, make_data, tmp_path: Path) -> None:
+    source = make_source(table_of(list("abcabcabca")))
+    path = tmp_path / "encoder.json"
+    learned = fit(source, make_data(ONE_INPUT, split=BY_TIME), SILENT, "multiclass_classification")
+    path.write_text(encoder_to_json(learned.encoder))
+    data = make_data(ONE_INPUT, split=BY_TIME, encoder=str(path))
+    two = make_source(table_of(list("bcbcbcbcbc")))
+    fitted = fit(two, data, SILENT, "multiclass_classification")
+    assert fitted.encoder.classes == ("a", "b", "c")
+    assert fitted.counts.classes["training"] == [0, 2, 2]
+    other = make_source(table_of(list("bcbcbcbcbx")))
+    with pytest.raises(DataError, match=r"row 9 .*: 'x'; expected one of the 3 classes"):
+        fit(other, data, SILENT, "multiclass_classification")
+    numbers = make_source(table_of([0, 1] * 5))
+    for task in ("binary_classification", "multiclass_classification", "regression"):
+        with pytest.raises(StaleArtifactError, match="text classes of the label"):
+            fit(numbers, data, SILENT, task)
+    path.write_text(encoder_to_json(replace(learned.encoder, classes=None)))
+    with pytest.raises(StaleArtifactError, match="no classes of the label"):
+        fit(source, data, SILENT, "multiclass_classification")
 
 
 def test_saved_encoder_is_used(

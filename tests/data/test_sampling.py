@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,28 +22,47 @@ def batches(rows: np.ndarray, positive: np.ndarray | None, size: int) -> Iterato
 
 
 def test_quotas_by_hand() -> None:
-    assert class_quotas(900, 100, 100, 0.0) == (90, 10)  # the natural proportion
-    assert class_quotas(990, 10, 100, 0.05) == (95, 5)  # raised to the minimum
-    assert class_quotas(997, 3, 100, 0.05) == (97, 3)  # all there are
-    assert class_quotas(3, 997, 100, 0.05) == (3, 97)
-    assert class_quotas(60, 39, 100, 0.1) == (60, 39)  # fewer rows than samples
-    assert class_quotas(1000, 1000, 7, 0.5) == (3, 4)
+    assert class_quotas([900, 100], 100, 0.0) == [90, 10]  # the natural proportion
+    assert class_quotas([990, 10], 100, 0.05) == [95, 5]  # raised to the minimum
+    assert class_quotas([997, 3], 100, 0.05) == [97, 3]  # all there are
+    assert class_quotas([3, 997], 100, 0.05) == [3, 97]
+    assert class_quotas([60, 39], 100, 0.1) == [60, 39]  # fewer rows than samples
+    assert class_quotas([1000, 1000], 7, 0.5) == [3, 4]
+    assert class_quotas([600, 300, 100], 50, 0.0) == [30, 15, 5]
+    # 2 rows, then a minimum of 10; the other two share 88 as 600 to 300.
+    assert class_quotas([600, 300, 20, 2], 100, 0.1) == [59, 29, 10, 2]
+    assert class_quotas([10, 10, 10], 4, 0.5) == [1, 2, 1]  # a fourth row is left over
+    assert class_quotas([], 4, 0.5) == []
 
 
-@given(
-    st.integers(0, 300),
-    st.integers(0, 300),
-    st.integers(1, 200),
-    st.floats(0, 0.5, exclude_max=True),
-)
-def test_quotas_keep_their_promises(
+COUNTS = st.lists(st.integers(0, 300), min_size=1, max_size=6)
+SHARES = st.floats(0, 0.5, exclude_max=True)
+
+
+@given(COUNTS, st.integers(1, 200), SHARES)
+def test_quotas_keep_their_promises(counts: list[int], samples: int, share: float) -> None:
+    quotas = class_quotas(counts, samples, share)
+    assert sum(quotas) == min(samples, sum(counts))
+    floor = min(int(samples * share), samples // len(counts))
+    for quota, rows in zip(quotas, counts, strict=True):
+        assert 0 <= quota <= rows
+        assert quota >= min(rows, floor)
+    free = [(rows, quota) for rows, quota in zip(counts, quotas, strict=True) if quota > floor + 1]
+    for rows, quota in free:  # above the minimum, quotas are proportional up to rounding
+        assert all(abs(quota * r - q * rows) <= 2 * max(rows, r) for r, q in free)
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 200), SHARES)
+def test_two_classes_have_a_closed_form(
     negatives: int, positives: int, samples: int, share: float
 ) -> None:
-    quotas = class_quotas(negatives, positives, samples, share)
-    assert sum(quotas) == min(samples, negatives + positives)
-    for quota, rows in zip(quotas, (negatives, positives), strict=True):
-        assert 0 <= quota <= rows
-        assert quota >= min(rows, int(samples * share), samples // 2)
+    if negatives + positives <= samples:
+        samples = negatives + positives
+    minimum = min(math.ceil(samples * share), samples // 2)
+    natural = round(samples * positives / max(negatives + positives, 1))
+    wanted = min(max(natural, minimum), samples - minimum)
+    chosen = min(max(wanted, samples - negatives), positives)
+    assert class_quotas([negatives, positives], samples, share) == [samples - chosen, chosen]
 
 
 @given(
@@ -124,6 +144,24 @@ def test_rows_are_chosen_without_their_inputs(dataset: Dataset, monkeypatch) -> 
     monkeypatch.setattr(type(dataset.source), "batches", spied)
     list(calibration_rows(dataset, 10, 0.1, 0, 50))
     assert read == [["y"], ["y", "income", "balance", "mcc", "country"]]
+
+
+def test_every_class_of_many_is_in_the_sample() -> None:
+    rows = np.arange(10_000)
+    classes = np.minimum(rows % 200, 4)  # 49 of 50 rows are of class 4
+    sample = choose_rows([Batch(rows, classes, {})], 100, 0.1, 0)
+    assert np.bincount(classes[sample]).tolist() == [10, 10, 10, 10, 60]
+
+
+def test_numbers_that_are_no_classes_are_not_read(credit, make_source, make_data) -> None:
+    columns = {name: credit[name].combine_chunks() for name in credit.column_names}
+    source = make_source(columns)
+    data = make_data({"x": {"columns": ["mcc"]}}, label="balance", split={"by": "hash"})
+    dataset = Dataset(source, data, fit(source, data, SilentProgress(), "regression"), "regression")
+    assert all(batch.labels is None for batch in dataset.row_numbers("calibration"))
+    sample = join(list(calibration_rows(dataset, 40, 0.1, 0, 16)))
+    expected = credit["balance"].to_numpy()[sample.rows].astype(np.float32)
+    np.testing.assert_array_equal(sample.labels, expected)
 
 
 def test_without_labels(credit, credit_inputs, make_source, make_data) -> None:

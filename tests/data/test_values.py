@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from qtool.data.values import MISSING_INT, categories, labels, number_matrix, numbers
+from qtool.data.values import MISSING_INT, categories, number_matrix, numbers
 from qtool.errors import DataError
 
 
@@ -46,19 +46,6 @@ def test_matrix_joins_columns_and_refuses_missing(make_block) -> None:
     np.testing.assert_array_equal(matrix, np.array([[3, 1], [4, np.nan]], np.float32))
     with pytest.raises(DataError, match=r"column 'a', row 6 .*a missing value; expected a number"):
         number_matrix(block, ("b", "a"), allow_missing=False)
-
-
-@pytest.mark.parametrize("values", [[0, 1], [False, True], [0.0, 1.0]])
-def test_labels(make_block, values: list[object]) -> None:
-    result = labels(make_block({"y": values}), "y")
-    assert result.dtype == np.int8
-    assert result.tolist() == [0, 1]
-
-
-@pytest.mark.parametrize(("value", "found"), [(2, "2"), (0.5, "0.5"), (None, "a missing value")])
-def test_bad_labels_name_value_and_row(make_block, value: object, found: str) -> None:
-    with pytest.raises(DataError, match=rf"row 1 .*: {found}; expected 0 or 1"):
-        labels(make_block({"y": [0, value]}), "y")
 
 
 @pytest.mark.parametrize(

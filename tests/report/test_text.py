@@ -16,10 +16,12 @@ from qtool.report.text import (
     share,
     signed,
 )
+from qtool.training.metrics import ACCURACY, AUC, RMSE
 
 
 def test_every_metric_has_a_title() -> None:
-    assert set(METRIC_TITLES) == set(get_args(Metric))
+    of_training = {metric.name for metric in (AUC, ACCURACY, RMSE)}
+    assert set(METRIC_TITLES) == set(get_args(Metric)) | of_training
 
 
 @pytest.mark.parametrize(

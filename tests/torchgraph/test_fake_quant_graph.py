@@ -72,15 +72,106 @@ def test_quantization_changes_the_output_a_little():
     assert 0 < difference < 0.05 * float_output.abs().max()
 
 
-def test_every_reader_gets_the_quantized_value_but_an_output_stays_float():
+def with_output(name, treatment):
+    """The scoring graph that also returns ``h1``, made by a Relu of the given treatment."""
     model = scoring_model()
-    h1 = next(node for node in model.graph if node.name == "relu1").outputs[0]
-    model.graph.outputs.append(h1)
+    model.graph.outputs.append(
+        next(node for node in model.graph if node.name == "relu1").outputs[0]
+    )
     graph, inputs, plan = TorchGraph(model), scoring_inputs(50), scoring_plan()
+    nodes = tuple(
+        dataclasses.replace(node, treatment=treatment) if node.name == "relu1" else node
+        for node in plan.nodes
+    )
+    plan = dataclasses.replace(plan, nodes=nodes)
     activations = minmax_activations(graph, plan, inputs)
-    fake = FakeQuantGraph(graph, plan, activations)
-    values = fake(inputs)["h1"].detach().numpy()
-    assert not np.array_equal(values, fake_quantize(values, activations["h1"]))
+    values = FakeQuantGraph(graph, plan, activations)(inputs)[name].detach().numpy()
+    return values, fake_quantize(values, activations[name])
+
+
+def test_an_output_stays_float_beside_the_codes_that_others_read():
+    values, rounded = with_output("h1", "float")
+    assert not np.array_equal(values, rounded)
+
+
+def test_an_output_that_exists_as_codes_only_is_dequantized():
+    values, rounded = with_output("h1", "static")
+    np.testing.assert_array_equal(values, rounded)
+
+
+def test_a_relu_is_left_to_the_lower_bound_of_its_codes():
+    graph, inputs = quantized()
+    names = [step.name for step in graph._planned.steps]
+    assert "relu1" not in names
+    hidden = graph(inputs, capture=["h1"])["h1"].detach().numpy()
+    assert hidden.min() == 0
+    assert hidden.max() > 0
+
+
+def gradients(weights, activations):
+    graph, inputs = quantized()
+    graph.quantize(weights=weights, activations=activations)
+    graph(inputs)["output"].sum().backward()
+    scales = dict(
+        zip(graph._params, torch.split(graph.log_scale_factors.grad, graph._sizes), strict=True)
+    )
+    return {name: bool(grad.any()) for name, grad in scales.items()}
+
+
+def test_switches():
+    graph, inputs = quantized()
+    both, plain = graph(inputs)["output"], graph.graph(inputs)["output"]
+    graph.quantize(weights=False, activations=False)
+    assert torch.equal(graph(inputs)["output"], plain)
+    found = []
+    for weights, activations in ((True, False), (False, True)):
+        graph.quantize(weights=weights, activations=activations)
+        found.append(graph(inputs)["output"])
+        assert not torch.equal(found[-1], plain)
+        assert not torch.equal(found[-1], both)
+    graph.quantize(weights=True, activations=True)
+    assert torch.equal(graph(inputs)["output"], both)
+    # The first layer's weight is quantized in the scales of its input, so that these stay.
+    assert gradients(weights=True, activations=False) == {
+        "joined": True,
+        "h1": False,
+        "h2": False,
+        "fc1.weight": True,
+        "fc2.weight": True,
+        "fc3.weight": True,
+    }
+    assert gradients(weights=False, activations=True)["fc2.weight"] is False
+
+
+def test_frozen_scales_stay():
+    graph, inputs = quantized()
+    optimizer = torch.optim.AdamW(graph.parameters(), lr=0.1)
+    graph(inputs)["output"].square().sum().backward()
+    optimizer.step()
+    learned = graph.activation_qparams()["h1"].scale
+    graph.freeze_scales()
+    optimizer.zero_grad()
+    graph(inputs)["output"].square().sum().backward()
+    optimizer.step()
+    assert graph.activation_qparams()["h1"].scale == learned
+
+
+def test_shared_scales_are_one_parameter():
+    graph, plan, inputs = TorchGraph(scoring_model()), scoring_plan(), scoring_inputs(300)
+    activations = minmax_activations(graph, plan, inputs)
+    activations["h2"] = activations["h1"]
+    fake = FakeQuantGraph(graph, dataclasses.replace(plan, shares={"h2": "h1"}), activations)
+    before = FakeQuantGraph(graph, plan, activations)
+    assert len(fake.log_scale_factors) == len(before.log_scale_factors) - 1
+    assert torch.equal(fake(inputs)["output"], before(inputs)["output"])
+    for each in (fake, before):
+        each(inputs)["output"].sum().backward()
+    of = list(before._params)
+    apart = dict(zip(of, torch.split(before.log_scale_factors.grad, before._sizes), strict=True))
+    joint = dict(
+        zip(fake._params, torch.split(fake.log_scale_factors.grad, fake._sizes), strict=True)
+    )
+    torch.testing.assert_close(joint["h1"], apart["h1"] + apart["h2"])
 
 
 def test_initial_parameters_come_back_to_the_bit():

@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
-import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
+from torchgraph.operator_cases import (
+    BOOLS,
+    CHANNELS,
+    CUBE,
+    OTHER,
+    OTHER_BOOLS,
+    PLACES,
+    POSITIVE,
+    ROW,
+    SIGNED,
+    STRANGE,
+    TABLE,
+    WEIGHT,
+    WHOLE,
+    Case,
+    check,
+    ints,
+    model_of,
+)
+from torchgraph.test_attention import CASES as ATTENTION_CASES
+from torchgraph.test_convolution import CASES as CONVOLUTION_CASES
+from torchgraph.test_recurrent import CASES as RECURRENT_CASES
 
 from qtool.errors import ModelError
 from qtool.torchgraph.importer import TorchGraph
 from qtool.torchgraph.operators import OPERATORS
 
-GENERATOR = np.random.default_rng(11)
-SIGNED = GENERATOR.standard_normal((5, 6)).astype(np.float32) * 2
-OTHER = GENERATOR.standard_normal((5, 6)).astype(np.float32)
-POSITIVE = np.abs(SIGNED) + 0.1
-CUBE = GENERATOR.standard_normal((5, 3, 4)).astype(np.float32)
-BOOLS, OTHER_BOOLS = SIGNED > 0, OTHER > 0
-WHOLE = GENERATOR.integers(-9, 10, (5, 6))
-STRANGE = np.array([[np.nan, np.inf, -np.inf, 0.0, 1.0]] * 3, np.float32)
-WEIGHT = GENERATOR.standard_normal((6, 4)).astype(np.float32)
-TABLE = GENERATOR.standard_normal((7, 4)).astype(np.float32)
-ROW = GENERATOR.standard_normal(6).astype(np.float32)
-
-
-def ints(*values):
-    return np.array(values, np.int64)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Graph inputs are fed at run time; constants are initializers; None leaves an input out."""
-
-    op: str
-    inputs: tuple = ()
-    constants: tuple = ()
-    attributes: dict = field(default_factory=dict)
-    opset: int = 20
-    outputs: int = 1
-    constants_first: bool = False
-    test: str = ""
-
-    def __str__(self):
-        return f"{self.op}{self.test}"
-
-
 UNARY = (
     "Abs Ceil Cos Erf Exp Floor HardSwish Identity Neg Relu Round Sigmoid Sign Sin Softplus Tanh"
 )
+REDUCTIONS = "ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare"
 BINARY = "Add Sub Mul Div Max Min Sum Equal Greater GreaterOrEqual Less LessOrEqual"
 CASES = [
     *(Case(op, (SIGNED,)) for op in UNARY.split()),
@@ -147,56 +131,77 @@ CASES = [
         test=" value",
     ),
     Case("Tile", (SIGNED, ints(2, 1))),
+    *(Case(op, (SIGNED,)) for op in ("Atan", "Asinh", "Cosh", "Sinh", "Mish", "Softsign")),
+    *(Case(op, (np.tanh(SIGNED) * 0.9,)) for op in ("Acos", "Asin", "Atanh", "Tan")),
+    Case("Acosh", (POSITIVE + 1,)),
+    *(Case(op, (SIGNED,), attributes={"alpha": 0.7}) for op in ("Celu", "ThresholdedRelu")),
+    Case("Shrink", (SIGNED,), attributes={"lambd": 0.7, "bias": 0.2}),
+    Case("CastLike", (SIGNED, WHOLE)),
+    Case("Mean", (SIGNED, OTHER, POSITIVE)),
+    Case("Mod", (WHOLE, np.where(OTHER > 0, 4, -4)), test=" of integers"),
+    Case("Mod", (SIGNED, OTHER), attributes={"fmod": 1}, test=" fmod"),
+    Case("Hardmax", (CUBE,), attributes={"axis": 1}),
+    Case("Einsum", (CUBE, CUBE), attributes={"equation": "b i k, b j k -> b i j"}),
+    Case("LpNormalization", (SIGNED,), attributes={"p": 1}),
+    Case("LpNormalization", (CUBE,), attributes={"axis": 1}, test=" l2"),
+    Case("InstanceNormalization", (CUBE,), (ROW[:3], ROW[1:4]), {"epsilon": 1e-3}),
+    Case("GroupNormalization", (CHANNELS,), (ROW, ROW), {"num_groups": 3}, opset=21),
+    Case("GroupNormalization", (CHANNELS,), (ROW[:3], ROW[:3]), {"num_groups": 3}, opset=18),
+    Case("RMSNormalization", (CUBE,), (ROW[:4],), {"epsilon": 1e-3}, opset=23),
+    Case("RMSNormalization", (CUBE,), (CUBE[0],), {"axis": 1}, opset=23, test=" axis"),
+    *(
+        Case(op, (POSITIVE.reshape(5, 3, 2),), (ints(0, 2),), {"keepdims": keep}, opset=18)
+        for op in REDUCTIONS.split()
+        for keep in (0, 1)
+    ),
+    *(Case(op, (CUBE,), attributes={"axis": 1}) for op in ("ArgMax", "ArgMin")),
+    Case("ArgMax", (WHOLE,), attributes={"axis": 1, "keepdims": 0}, test=" first"),
+    Case("ArgMax", (WHOLE % 3,), attributes={"axis": 1, "select_last_index": 1}, test=" last"),
+    Case("TopK", (WHOLE % 3,), (ints(4),), outputs=2, test=" ties"),
+    Case("TopK", (CUBE,), (ints(2),), {"axis": 1, "largest": 0}, outputs=2),
+    Case("CumSum", (SIGNED,), (np.int64(1),)),
+    Case("CumSum", (SIGNED,), (np.int64(0),), {"exclusive": 1, "reverse": 1}, test=" reverse"),
+    Case("Trilu", (CUBE,)),
+    Case("Trilu", (CUBE,), (np.int64(-1),), {"upper": 0}, test=" lower"),
+    Case("Range", (np.int64(7), np.int64(-2), np.int64(-2))),
+    Case("Range", (np.float32(0.5), np.float32(3), np.float32(0.5)), test=" of floats"),
+    Case("GatherElements", (SIGNED, WHOLE % 6 - 2), attributes={"axis": 1}),
+    Case("GatherND", (CUBE, ints(4, 2, -1, 0).reshape(2, 2))),
+    Case("GatherND", (CUBE, ints(0, 1, 2, -1, 1).reshape(5, 1)), attributes={"batch_dims": 1}),
+    *(
+        Case("ScatterElements", (SIGNED, PLACES, OTHER[:, :2]), attributes={"axis": 1, **how})
+        for how in ({}, {"reduction": "add"}, {"reduction": "mul"}, {"reduction": "max"})
+    ),
+    *(
+        Case("ScatterND", (CUBE, ints(4, 2, -1, 0).reshape(2, 2), CUBE[:2, 0]), attributes=how)
+        for how in ({}, {"reduction": "add"}, {"reduction": "min"})
+    ),
+    Case("OneHot", (WHOLE % 4 - 2,), (np.int64(4), np.array([-1, 2], np.float32)), {"axis": 1}),
+    Case("NonZero", (np.maximum(SIGNED, 0),)),
+    Case("EyeLike", (SIGNED,), attributes={"k": 1, "dtype": 7}),
+    Case("EyeLike", (SIGNED,), test=" dtype"),
+    Case("Size", (CUBE,)),
+    Case("Pad", (CUBE,), (ints(0, 2, 0, 1, 0, -1), np.float32(3))),
+    Case("Pad", (CUBE,), (ints(2, 1), None, ints(-1)), test=" axes"),
+    *(
+        Case("Pad", (CUBE,), (ints(0, 1, 2, 0, 1, 3),), {"mode": mode})
+        for mode in ("reflect", "edge", "wrap")
+    ),
 ]
-
-
-def model_of(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    feeds = {f"x{i}": np.asarray(array) for i, array in enumerate(case.inputs)}
-    constants = {f"c{i}": array for i, array in enumerate(case.constants)}
-    fixed = ["" if array is None else name for name, array in constants.items()]
-    names = [*fixed, *feeds] if case.constants_first else [*feeds, *fixed]
-    initializers = [
-        numpy_helper.from_array(np.asarray(array), name)
-        for name, array in constants.items()
-        if array is not None
-    ]
-    outputs = [f"y{i}" for i in range(case.outputs)]
-    node = helper.make_node(case.op, names, outputs, name="node", **case.attributes)
-    inputs = [
-        helper.make_tensor_value_info(
-            name,
-            helper.np_dtype_to_tensor_dtype(array.dtype),
-            [f"{name}_{axis}" for axis in range(array.ndim)],
-        )
-        for name, array in feeds.items()
-    ]
-    graph = helper.make_graph(
-        [node], "graph", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], initializers
-    )
-    opset = [helper.make_opsetid("", case.opset)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=10), feeds
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_onnx_runtime(case):
-    proto, feeds = model_of(case)
-    session = onnxruntime.InferenceSession(proto.SerializeToString())
-    expected = session.run(None, feeds)
-    graph = TorchGraph(ir.from_proto(proto))
-    found = graph({name: torch.from_numpy(array.copy()) for name, array in feeds.items()})
-    for name, array in zip((o.name for o in session.get_outputs()), expected, strict=True):
-        actual = found[name].detach().numpy()
-        assert actual.dtype == array.dtype
-        assert actual.shape == array.shape
-        np.testing.assert_allclose(actual, array, rtol=1e-5, atol=1e-6)
+    check(case)
 
 
 def test_every_operator_has_a_case():
-    assert set(OPERATORS) == {case.op for case in CASES}
+    elsewhere = {case.op for case in (*CONVOLUTION_CASES, *RECURRENT_CASES, *ATTENTION_CASES)}
+    assert set(OPERATORS) == {case.op for case in CASES} | elsewhere
 
 
 @pytest.mark.parametrize(
-    ("op", "domain"), [("Conv", ""), ("Relu", "com.example")], ids=["operator", "domain"]
+    ("op", "domain"), [("Resize", ""), ("Relu", "com.example")], ids=["operator", "domain"]
 )
 def test_an_unknown_operator_is_named(op, domain):
     node = ir.node(op, [ir.val("x")], name="layer.3", domain=domain)

@@ -16,17 +16,22 @@ import torch
 from torch import nn
 from training.samples import StopAfter, Stopped, make_rows, scorer
 
-from qtool.config.training import Training
+from qtool.config.losses import Focal, FunctionLoss
+from qtool.config.training import Adversarial, Augment, Training
 from qtool.data.memory_map import Rows
-from qtool.errors import DataError, ModelError, StaleArtifactError
+from qtool.errors import ConfigError, DataError, ModelError, StaleArtifactError
 from qtool.progress import SilentProgress
 from qtool.training.fp32 import train_fp32
+from qtool.training.objective import criterion
 
 SECTION = Training(epochs=3, batch_size=64, learning_rate=5e-3, checkpoint_steps=4)
 ROWS, VALIDATION = make_rows(600), make_rows(300, seed=2)
 
 
-def train(module, folder, progress=None, section=SECTION, rows=ROWS, **options):
+BCE = criterion(None, "binary_classification", "logit")
+
+
+def train(module, folder, progress=None, section=SECTION, rows=ROWS, judge=BCE, **options):
     checkpoint = folder / "training.checkpoint"
     progress = progress or SilentProgress()
     return train_fp32(
@@ -34,6 +39,7 @@ def train(module, folder, progress=None, section=SECTION, rows=ROWS, **options):
         rows,
         VALIDATION,
         section,
+        judge,
         seed=3,
         checkpoint=checkpoint,
         progress=progress,
@@ -52,24 +58,86 @@ def test_it_learns(tmp_path, outputs):
     module = scorer(outputs)
     history = train(module, tmp_path)
     assert [record.epoch for record in history.epochs] == [0, 1, 2, 3]
-    assert history.epochs[-1].validation_auc > 0.8 > history.epochs[0].validation_auc
+    assert history.epochs[-1].validation_metric > 0.8 > history.epochs[0].validation_metric
     assert history.best.validation_loss < 0.9 * history.epochs[0].validation_loss
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 7, 10, 13])
-def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, stop_after):
+EVERYTHING = SECTION.model_copy(
+    update={
+        "ema": 0.9,
+        "warmup_steps": 5,
+        "clip_gradient": 1.0,
+        "augment": Augment(
+            noise={"numeric": 0.1}, adversarial=Adversarial(inputs=["numeric"], epsilon=0.1)
+        ),
+    }
+)
+
+
+@pytest.mark.parametrize("section", [SECTION, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("stop_after", [1, 4, 13])
+def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path, stop_after, section):
     undisturbed, resumed = scorer(), scorer()
     (tmp_path / "a").mkdir()
-    history = train(undisturbed, tmp_path)
+    history = train(undisturbed, tmp_path, section=section)
     with pytest.raises(Stopped):
-        train(resumed, tmp_path / "a", StopAfter(stop_after))
+        train(resumed, tmp_path / "a", StopAfter(stop_after), section)
     resumed = scorer()
     with pytest.raises(Stopped):
-        train(resumed, tmp_path / "a", StopAfter(9))
+        train(resumed, tmp_path / "a", StopAfter(9), section)
     resumed = scorer()
     torch.rand(7)  # other code may have drawn numbers meanwhile
-    assert train(resumed, tmp_path / "a").to_json() == history.to_json()
+    assert train(resumed, tmp_path / "a", section=section).to_json() == history.to_json()
     assert content(resumed) == content(undisturbed)
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "sgd", "learning_rate": 0.05},
+    {"schedule": "linear", "warmup_steps": 4},
+    {"schedule": "constant", "clip_gradient": 0.5},
+    {"ema": 0.5},
+    {"mixed_precision": True},
+    {"loss": Focal(name="focal")},
+    {"augment": Augment(noise={"numeric": 0.05})},
+    {"augment": Augment(adversarial=Adversarial(inputs=["numeric"], epsilon=0.05, steps=3))},
+], ids="-".join)  # fmt: skip
+def test_it_learns_with_every_option(tmp_path, changes):
+    section = Training(**{**SECTION.model_dump(), **changes})
+    judge = criterion(section.loss, "binary_classification", "logit")
+    history = train(scorer(), tmp_path, section=section, judge=judge)
+    assert history.epochs[-1].validation_metric > 0.75 > history.epochs[0].validation_metric
+    assert history.best.validation_loss < 0.95 * history.epochs[0].validation_loss
+
+
+def test_the_average_is_judged_and_kept(tmp_path):
+    """A learning rate that jumps about: the average of the weights is better than the last ones."""
+    wild = {"learning_rate": 0.1, "schedule": "constant", "epochs": 4}
+    (tmp_path / "a").mkdir()
+    jumping = train(scorer(), tmp_path, section=SECTION.model_copy(update=wild))
+    calm = SECTION.model_copy(update={**wild, "ema": 0.9})
+    averaged = train(scorer(), tmp_path / "a", section=calm)
+    assert averaged.epochs[-1].validation_loss < jumping.epochs[-1].validation_loss
+
+
+def test_training_ends_early_when_nothing_gets_better(tmp_path):
+    worse = SECTION.model_copy(update={"epochs": 9, "early_stopping": 2, "learning_rate": 3.0})
+    history = train(scorer(), tmp_path, section=worse)
+    assert len(history.epochs) < 10
+    assert history.epochs[-1].epoch - history.best.epoch == 2
+
+
+def test_the_metric_can_choose_the_epoch(tmp_path):
+    section = SECTION.model_copy(update={"keep": "metric"})
+    history = train(scorer(), tmp_path, section=section)
+    assert history.best.validation_metric == max(r.validation_metric for r in history.epochs)
+    nothing = criterion(FUNCTION, "representation", "logit")
+    with pytest.raises(ConfigError, match="metric, which this loss has not"):
+        train(scorer(), tmp_path, section=section, judge=nothing)
+
+
+FUNCTION = FunctionLoss(
+    name="function", function="user_losses:squared", pythonpath=Path(__file__).parent
+)
 
 
 CHILD = """

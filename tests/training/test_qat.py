@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from training.samples import StopAfter, Stopped, fitted_pair, fitted_weights, make_rows
 
-from qtool.config.training import Distill, TrainQat
+from qtool.config.training import Distill, Progressive, TrainQat
 from qtool.progress import SilentProgress
-from qtool.training.qat import train_qat
+from qtool.training.objective import criterion
+from qtool.training.qat import Teacher, train_qat
 
 ROWS, VALIDATION = make_rows(2000), make_rows(1000, seed=2)
 SECTION = TrainQat(epochs=3, batch_size=128, learning_rate=2e-3, checkpoint_steps=7)
@@ -20,13 +22,17 @@ def weights():
     return fitted_weights()
 
 
-def train(graph, teacher, folder, section=SECTION, progress=None, **options):
+BCE = criterion(None, "binary_classification", "logit")
+
+
+def train(graph, fp32, folder, section=SECTION, progress=None, **options):
     return train_qat(
         graph,
-        teacher,
+        fp32,
         ROWS,
         VALIDATION,
         section,
+        BCE,
         seed=3,
         checkpoint=folder / "qat.checkpoint",
         progress=progress or SilentProgress(),
@@ -42,11 +48,13 @@ def scores(graph):
 
 @pytest.mark.parametrize("learn_scales", [True, False])
 def test_training_beats_post_training_quantization(weights, tmp_path, learn_scales):
-    _, graph = fitted_pair(weights, learn_scales=learn_scales)
+    fp32, graph = fitted_pair(weights, learn_scales=learn_scales)
     section = SECTION.model_copy(update={"learn_scales": learn_scales})
-    history = train(graph, None, tmp_path, section)
+    history = train(graph, fp32, tmp_path, section)
     assert history.best.validation_loss < 0.97 * history.epochs[0].validation_loss
-    assert history.best.validation_auc > history.epochs[0].validation_auc
+    assert history.best.validation_metric > history.epochs[0].validation_metric
+    assert history.fp32_loss < history.epochs[0].validation_loss
+    assert history.metric == "auc"
 
 
 def test_distillation_brings_scores_closer_to_the_teacher(weights, tmp_path):
@@ -58,9 +66,9 @@ def test_distillation_brings_scores_closer_to_the_teacher(weights, tmp_path):
 
 
 def test_learned_scales_move_and_stay_positive(weights, tmp_path):
-    _, graph = fitted_pair(weights)
+    fp32, graph = fitted_pair(weights)
     before = graph.activation_qparams() | graph.weight_qparams()
-    train(graph, None, tmp_path)
+    train(graph, fp32, tmp_path)
     after = graph.activation_qparams() | graph.weight_qparams()
     assert all((params.scale > 0).all() for params in after.values())
     assert any((after[name].scale != before[name].scale).any() for name in after)
@@ -80,14 +88,71 @@ def test_an_interrupted_run_ends_with_the_same_bytes(weights, tmp_path):
 
 
 def test_training_never_ends_worse_than_it_began(weights, tmp_path):
-    _, graph = fitted_pair(weights, bits=8)
+    fp32, graph = fitted_pair(weights, bits=8)
     before = scores(graph)
-    history = train(graph, None, tmp_path, SECTION.model_copy(update={"learning_rate": 5.0}))
+    history = train(graph, fp32, tmp_path, SECTION.model_copy(update={"learning_rate": 5.0}))
     assert history.best.epoch == 0
     np.testing.assert_array_equal(scores(graph), before)
 
 
-def test_distillation_needs_a_teacher(weights, tmp_path):
-    section = SECTION.model_copy(update={"distill": Distill()})
-    with pytest.raises(ValueError, match="teacher"):
-        train(fitted_pair(weights)[1], None, tmp_path, section)
+def test_features_come_closer_to_those_of_the_teacher(weights, tmp_path):
+    names = {"h2": "h2"}
+    distances = []
+    for distill in (Distill(), Distill(features=names, feature_weight=10.0)):
+        fp32, graph = fitted_pair(weights)
+        folder = tmp_path / str(len(distances))
+        folder.mkdir()
+        train(graph, fp32, folder, SECTION.model_copy(update={"distill": distill}))
+        inputs = {name: torch.from_numpy(array) for name, array in VALIDATION.inputs.items()}
+        with torch.no_grad():
+            own, other = (g(inputs, ["h2"])["h2"] for g in (graph, fp32))
+        distances.append((own - other).square().mean().item())
+    assert distances[1] < 0.8 * distances[0]
+
+
+def test_another_teacher_is_learned_from(weights, tmp_path):
+    """It says the opposite of the truth, as probabilities; so does its pupil in the end."""
+    fp32, graph = fitted_pair(weights)
+
+    def opposite(inputs, names):
+        return {"probability": torch.sigmoid(-fp32(inputs)["output"])}
+
+    section = SECTION.model_copy(update={"distill": Distill(weight=1.0), "learning_rate": 0.02})
+    train(graph, fp32, tmp_path, section, teacher=Teacher(opposite, "probability"))
+    assert np.corrcoef(scores(graph)[:, 0], scores(fp32)[:, 0])[0, 1] < -0.5
+
+
+def test_scales_are_frozen_at_the_end(weights, tmp_path):
+    """Frozen from the start, they stay; frozen from the second epoch, they move before."""
+    moved = []
+    for start in (0.0, 1.0):
+        fp32, graph = fitted_pair(weights)
+        folder = tmp_path / str(start)
+        folder.mkdir()
+        stages = Progressive(freeze_scales_from=start)
+        section = SECTION.model_copy(update={"progressive": stages, "keep": "loss"})
+        train(graph, fp32, folder, section)
+        moved.append(graph.log_scale_factors.abs().max().item())
+    assert moved[0] == 0 < moved[1]
+
+
+def test_quantization_sets_in_when_it_is_told_to(weights, tmp_path):
+    fp32, graph = fitted_pair(weights)
+    seen = []
+    quantize = graph.quantize
+
+    def recorded(*, weights, activations):
+        seen.append((weights, activations))
+        quantize(weights=weights, activations=activations)
+
+    graph.quantize = recorded
+    stages = Progressive(weights_from=0.5, activations_from=1.0)
+    train(graph, fp32, tmp_path, SECTION.model_copy(update={"progressive": stages, "epochs": 2}))
+    # Judging quantizes both; of the 32 steps 8 are in float, 8 with weights only.
+    steps = [switches for switches in seen if switches != (True, True)]
+    assert steps == [(False, False)] * 8 + [(True, False)] * 8
+
+
+def test_training_that_never_quantizes_is_refused():
+    with pytest.raises(ValidationError, match="quantization would set in at epoch 3 of 3"):
+        TrainQat(epochs=3, progressive=Progressive(activations_from=3.0))

@@ -1,0 +1,364 @@
+"""Quantization-aware training against post-training quantization, on real data.
+
+A case is a model of benchmarks/qat_models.py and a seed. The FP32 model is trained by qtool;
+``fp32_points`` is its test metric times 100. Every other figure is of the INT8 file in ONNX Runtime
+on the same test rows. ``wXaY``: weights of X and activations of Y bits, below 8 in int8 storage;
+``ptq_minmax`` and ``ptq`` take the weights' ranges from their ends and from the least squared
+error, the activations' always from the latter. ``qat`` starts from ``ptq``. ``…_delta_points`` is
+the metric minus that of FP32. ``…_recovered_share`` is (QAT - PTQ) / (FP32 - PTQ); where PTQ loses
+less than 0.2 points there is nothing to recover and no such row. ``fp32_control_delta_points`` is
+the FP32 model trained on with the same rows, steps and learning rate.
+
+``equal_codes_share`` and ``decisions_equal_share`` compare the trained torch graph with ONNX
+Runtime on up to 10,000 test rows: codes of every quantized activation, and classes (of a
+regression: on which side of the median of FP32 a prediction lies). ``step_time_over_fp32`` is the
+median over interleaved steps of the QAT step over the step of the same imported graph in FP32:
+``eager``, and ``compiled`` over the faster of compiled and eager FP32; ``imported_step_over_native`` that of the imported graph over the torch
+module. One core, one thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from harness import Row, arguments, report
+from numpy.typing import NDArray
+from qat_models import MODELS, RealModel
+from qat_rows import Splits
+from qat_steps import step_rows
+
+from qtool.calibration.calibrate import observe, ranges
+from qtool.calibration.settle import settle_columns
+from qtool.commands.train_qat import SIMULATION, graph_parity
+from qtool.config.quantization import StaticQuantization
+from qtool.config.training import Distill, Training, TrainQat
+from qtool.data.memory_map import Rows
+from qtool.graph.model_file import outputs_of
+from qtool.graph.parameters import Parameters, constants_of, derive, with_constants
+from qtool.graph.plan import Plan
+from qtool.graph.planner import make_plan
+from qtool.graph.prepare.pipeline import prepare
+from qtool.graph.targets import TARGETS
+from qtool.graph.writing.writer import write
+from qtool.numerics.observers import observer
+from qtool.progress import SilentProgress
+from qtool.runtime.cpu import resolve_target
+from qtool.runtime.sessions import Session
+from qtool.torchgraph.export import export_onnx
+from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
+from qtool.torchgraph.importer import TorchGraph
+from qtool.training.fp32 import train_fp32
+from qtool.training.objective import Criterion, criterion
+from qtool.training.qat import train_qat
+
+CALIBRATION_ROWS, BATCH_ROWS, PARITY_ROWS = 4096, 256, 10_000
+STEPS, JUDGED_ROWS = 400, 4096
+"""Of QAT and of the control: a fraction of what FP32 training takes."""
+POINTS = 100.0
+NOTHING_TO_RECOVER = 0.2
+"""Points; a smaller loss of PTQ is within what another seed changes."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Bits of weights and activations, and the share of distillation in the loss."""
+
+    weight_bits: int
+    activation_bits: int
+    distill: float = 0.0
+
+    @property
+    def bits(self) -> str:
+        """As in ``w4a8``."""
+        return f"w{self.weight_bits}a{self.activation_bits}"
+
+    @property
+    def name(self) -> str:
+        """As in ``w4a8_kd``."""
+        return self.bits + ("_kd" if self.distill else "")
+
+
+VARIANTS = (
+    Variant(8, 8),
+    Variant(4, 8),
+    Variant(4, 8, 0.5),
+    Variant(4, 4, 0.5),
+    Variant(3, 8, 0.5),
+)
+
+
+def main() -> None:
+    """Measures every model and seed that is asked for and reports their rows."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data sets")
+    parser.add_argument("--models", default="*", metavar="GLOB", help="such as '*-mlp'")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    given = parser.parse_args()
+    rows: list[Row] = []
+    for name, model in MODELS.items():
+        if not fnmatch.fnmatchcase(name, given.models):
+            continue
+        splits = model.load(given.data)
+        for seed in given.seeds:
+            subject = Subject(name, model, splits, seed, quick=given.quick)
+            rows += subject.rows(with_steps=seed == given.seeds[0])
+            sys.stderr.write(f"{name}, seed {seed} done\n")
+    report(rows, given.json)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One model with one seed: trained in FP32 once, quantized in many ways."""
+
+    name: str
+    model: RealModel
+    splits: Splits
+    seed: int
+    quick: bool
+
+    def rows(self, *, with_steps: bool) -> list[Row]:
+        """Returns all rows of this case."""
+        fp32 = self.score(self.prepared)
+        rows = [self._row("fp32_points", POINTS * fp32, "points", self.model.metric)]
+        control = POINTS * (self.score(self._control()) - fp32)
+        rows.append(self._row("fp32_control_delta_points", control, "points"))
+        chosen = VARIANTS[:1] if self.quick else VARIANTS
+        for variant in chosen:
+            rows += self._variant_rows(variant, fp32)
+        if with_steps:
+            rows += step_rows(
+                self._case, self.module, self.prepared, self.graph(chosen[0]), self.training
+            )
+        return rows
+
+    def score(self, model: ir.Model) -> float:
+        """Returns the test metric of a model in ONNX Runtime."""
+        outputs = predictions(model, self.splits.test.inputs)
+        return self.model.score(self.splits.test.labels, outputs)
+
+    def _variant_rows(self, variant: Variant, fp32: float) -> list[Row]:
+        rows = []
+        ptq = self.score(self.int8(self.graph(variant)))
+        if not variant.distill:
+            minmax = self.score(self.int8(self.graph(variant, minmax=True)))
+            for name, found in (("ptq_minmax", minmax), ("ptq", ptq)):
+                metric = f"{variant.bits}_{name}_delta_points"
+                rows.append(self._row(metric, POINTS * (found - fp32), "points"))
+        graph = self.graph(variant)
+        self._train(graph, variant)
+        int8 = self.int8(graph)
+        qat = self.score(int8)
+        delta, lost = POINTS * (qat - fp32), POINTS * (fp32 - ptq)
+        rows.append(self._row(f"{variant.name}_delta_points", delta, "points"))
+        if lost >= NOTHING_TO_RECOVER:
+            recovered = (POINTS * (qat - ptq)) / lost
+            notes = f"PTQ loses {lost:.2f} points"
+            rows.append(self._row(f"{variant.name}_recovered_share", recovered, "share", "", notes))
+        if variant.name == "w8a8":
+            rows += self._parity_rows(graph, int8)
+        return rows
+
+    def _parity_rows(self, graph: FakeQuantGraph, int8: ir.Model) -> list[Row]:
+        inputs = {name: array[:PARITY_ROWS] for name, array in self.splits.test.inputs.items()}
+        count = len(next(iter(inputs.values())))
+        name = str(outputs_of(int8)[0].name)
+        found = graph_parity(graph, int8, graph.plan, name, iter(batches(inputs)))
+        with torch.no_grad():
+            simulated = np.concatenate([graph(tensors(b))[name].numpy() for b in batches(inputs)])
+        middle = float(np.median(predictions(self.prepared, inputs)))
+        sides = [decisions(x, self.model, middle) for x in (simulated, predictions(int8, inputs))]
+        notes = f"{found.codes:,} codes, largest difference {found.largest_code_difference}"
+        equal = float((sides[0] == sides[1]).mean())
+        return [
+            self._row("equal_codes_share", found.equal_share, "share", SIMULATION, notes),
+            self._row("decisions_equal_share", equal, "share", SIMULATION, f"{count:,} rows"),
+        ]
+
+    def graph(self, variant: Variant, *, minmax: bool = False) -> FakeQuantGraph:
+        """Returns the calibrated fake-quant graph, before training."""
+        plan = with_bits(self.plan, variant)
+        chosen = observer(StaticQuantization(method="static").observer)
+        seen = observe(self.prepared, plan, self._calibration(), CALIBRATION_ROWS, SilentProgress())
+        plan, seen = settle_columns(self.prepared, plan, seen, chosen)
+        initial = derive(self.prepared, plan, ranges(plan, seen, chosen))
+        weights = None if minmax else initial.weights
+        return FakeQuantGraph(TorchGraph(self.prepared), plan, initial.activations, weights)
+
+    def int8(self, graph: FakeQuantGraph) -> ir.Model:
+        """Returns the INT8 model of a graph as it is."""
+        trained = with_constants(self.prepared, graph.weights())
+        numbers = Parameters(
+            constants_of(trained), graph.activation_qparams(), graph.weight_qparams()
+        )
+        return write(trained, graph.plan, numbers, {})
+
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        """The FP32 module, trained."""
+        recipe, module = self.model.recipe, self.model.build(self.seed)
+        section = Training(
+            epochs=1 if self.quick else recipe.epochs,
+            batch_size=recipe.batch_rows,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            clip_gradient=1.0,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            train_fp32(
+                module,
+                self.training,
+                self.validation,
+                section,
+                self.criterion,
+                seed=self.seed,
+                checkpoint=Path(folder) / "checkpoint",
+                progress=SilentProgress(),
+            )
+        return module
+
+    @cached_property
+    def prepared(self) -> ir.Model:
+        """The FP32 model in canonical form."""
+        return prepare(export_onnx(self.module, first(self.splits.training.inputs, 2)))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Everything static that can be; an LSTM as the runtime's integer LSTM."""
+        lstm = any(node.op_type == "LSTM" for node in self.prepared.graph)
+        layers: list[dict[str, Any]] = [{"match": "LSTM", "method": "dynamic"}] if lstm else []
+        section = StaticQuantization.model_validate(
+            {"method": "static", "per_channel": True, "layers": layers}
+        )
+        return make_plan(self.prepared, "", section, TARGETS[resolve_target("auto")])
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """The usual loss and metric of the task."""
+        return criterion(None, self.model.task, "logit")
+
+    @property
+    def training(self) -> Rows:
+        """Training rows."""
+        return spread(self.splits.training, len(self.splits.training))
+
+    @property
+    def validation(self) -> Rows:
+        """Rows that choose the epoch."""
+        return spread(self.splits.validation, len(self.splits.validation))
+
+    def _train(self, graph: FakeQuantGraph, variant: Variant) -> None:
+        recipe = self.model.recipe
+        rows = spread(self.splits.training, STEPS * recipe.batch_rows)
+        steps_per_epoch = len(rows) / recipe.batch_rows
+        section = TrainQat(
+            epochs=1 if self.quick else max(1, round(STEPS / steps_per_epoch)),
+            batch_size=recipe.batch_rows,
+            learning_rate=recipe.learning_rate / 5,
+            weight_decay=recipe.weight_decay,
+            clip_gradient=1.0,
+            distill=Distill(weight=variant.distill) if variant.distill else None,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            train_qat(
+                graph,
+                TorchGraph(self.prepared, trainable=False),
+                rows,
+                spread(self.splits.validation, JUDGED_ROWS),
+                section,
+                self.criterion,
+                seed=self.seed,
+                checkpoint=Path(folder) / "checkpoint",
+                progress=SilentProgress(),
+            )
+
+    def _control(self) -> ir.Model:
+        """The FP32 model after the steps of QAT, with nothing quantized."""
+        empty = dataclasses.replace(
+            self.plan,
+            nodes=tuple(dataclasses.replace(n, treatment="float") for n in self.plan.nodes),
+            activations={},
+            weights={},
+            biases={},
+            shares={},
+        )
+        graph = FakeQuantGraph(TorchGraph(self.prepared), empty, {}, {})
+        self._train(graph, VARIANTS[0])
+        return self.int8(graph)
+
+    def _calibration(self) -> Any:
+        return batches(first(self.splits.training.inputs, CALIBRATION_ROWS))
+
+    @property
+    def _case(self) -> str:
+        return f"{self.name}-seed{self.seed}"
+
+    def _row(self, metric: str, value: float, unit: str, peer: str = "", notes: str = "") -> Row:
+        return Row(self._case, metric, value, unit, peer, notes)
+
+
+def with_bits(plan: Plan, variant: Variant) -> Plan:
+    """Returns ``plan`` with fewer bits for every weight and activation."""
+    weights = {
+        name: dataclasses.replace(
+            weight, spec=dataclasses.replace(weight.spec, bits=variant.weight_bits)
+        )
+        for name, weight in plan.weights.items()
+    }
+    activations = {
+        name: dataclasses.replace(spec, bits=variant.activation_bits)
+        for name, spec in plan.activations.items()
+    }
+    return dataclasses.replace(plan, weights=weights, activations=activations)
+
+
+def predictions(model: ir.Model, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Returns the outputs of all rows in ONNX Runtime."""
+    session = Session(model, "the model")
+    name = session.output_names[0]
+    return np.concatenate([session.run(batch, [name])[name] for batch in batches(inputs)])
+
+
+def decisions(outputs: NDArray[np.float32], model: RealModel, middle: float) -> NDArray[Any]:
+    """Returns what a row is taken for."""
+    if model.task == "multiclass_classification":
+        return outputs.argmax(axis=1)
+    return outputs[:, 0] >= (0 if model.task == "binary_classification" else middle)
+
+
+def batches(inputs: dict[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+    """Returns the rows cut into batches."""
+    rows = len(next(iter(inputs.values())))
+    return [
+        {name: array[start : start + BATCH_ROWS] for name, array in inputs.items()}
+        for start in range(0, rows, BATCH_ROWS)
+    ]
+
+
+def first(inputs: dict[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+    """Returns the first rows."""
+    return {name: array[:rows] for name, array in inputs.items()}
+
+
+def tensors(inputs: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Returns the arrays as tensors."""
+    return {name: torch.from_numpy(array) for name, array in inputs.items()}
+
+
+def spread(split: Any, most: int) -> Rows:
+    """Returns at most ``most`` rows of a split, evenly spread over it."""
+    chosen = slice(None, None, -(-len(split.labels) // most))
+    return Rows({name: array[chosen] for name, array in split.inputs.items()}, split.labels[chosen])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Changes to the rows of a mini-batch before the model is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from qtool.config.training import Adversarial, Augment, FunctionAugment
+from qtool.errors import ConfigError, ModelError
+from qtool.training.user_code import raised, user_function
+
+Inputs = dict[str, Tensor]
+LossOf = Callable[[Inputs, Tensor | None], Tensor]
+Change = Callable[[Inputs, Tensor | None], tuple[Inputs, Tensor | None]]
+
+
+def augmentation(section: Augment, loss: LossOf, names: list[str]) -> Change:
+    """Returns what turns a mini-batch into the one that is trained on.
+
+    The user's function comes first, then noise, then the adversarial move.
+
+    Args:
+        section: the ``augment:`` section.
+        loss: of the model that is trained, for the adversarial direction.
+        names: the model's inputs.
+
+    Raises:
+        ConfigError: an input is named that the model does not have.
+        ModelError: the user's function cannot be found.
+    """
+    moved = [] if section.adversarial is None else section.adversarial.inputs
+    for name in (*section.noise, *moved):
+        if name not in names:
+            raise ConfigError("augment", f"{name!r} is no model input", f"one of {names}")
+    changes: list[Change] = []
+    if section.function is not None:
+        changes.append(_users(section.function))
+    if section.noise:
+        changes.append(_noise(section.noise))
+    if section.adversarial is not None:
+        changes.append(_adversarial(section.adversarial, loss))
+
+    def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
+        for step in changes:
+            inputs, labels = step(inputs, labels)
+        return inputs, labels
+
+    return change
+
+
+def _noise(deviations: dict[str, float]) -> Change:
+    def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
+        noisy = {
+            name: x + deviations[name] * torch.randn_like(_real(name, x))
+            for name, x in inputs.items()
+            if name in deviations
+        }
+        return {**inputs, **noisy}, labels
+
+    return change
+
+
+def _adversarial(section: Adversarial, loss: LossOf) -> Change:
+    """FGSM with one step, PGD with more.
+
+    Source: Goodfellow et al. 2015, arXiv 1412.6572, section 4; Madry et al. 2018, arXiv
+    1706.06083, section 2.1, without a random start.
+    """
+    size = section.epsilon if section.steps == 1 else 2.5 * section.epsilon / section.steps
+
+    def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
+        rows = len(next(iter(inputs.values())))
+        chosen = torch.rand(rows, device=next(iter(inputs.values())).device) < section.share
+        start = {name: _real(name, inputs[name]) for name in section.inputs}
+        moved = dict(start)
+        for _ in range(section.steps):
+            leaves = {name: x.detach().requires_grad_() for name, x in moved.items()}
+            gradients = torch.autograd.grad(
+                loss({**inputs, **leaves}, labels), list(leaves.values())
+            )
+            for (name, x), gradient in zip(leaves.items(), gradients, strict=True):
+                away = x.detach() + size * gradient.sign() - start[name]
+                moved[name] = start[name] + away.clamp(-section.epsilon, section.epsilon)
+        for name, x in moved.items():
+            moved[name] = torch.where(_rows_of(chosen, x), x, start[name])
+        return {**inputs, **moved}, labels
+
+    return change
+
+
+def _users(section: FunctionAugment) -> Change:
+    where = f"augment.function {section.function!r}"
+    expected = "a function augment(inputs, labels)"
+    function = user_function(section.function, section.pythonpath, where, expected)
+
+    def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
+        try:
+            found, found_labels = function(dict(inputs), labels, **section.arguments)
+        except Exception as error:  # the user's code may raise anything
+            action = "It must return a pair: the dict of inputs, and the labels."
+            raise raised(where, error, action) from error
+        if set(found) != set(inputs):
+            raise ModelError(where, f"returned the inputs {', '.join(found)}", ", ".join(inputs))
+        return found, found_labels
+
+    return change
+
+
+def _rows_of(chosen: Tensor, x: Tensor) -> Tensor:
+    return chosen.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _real(name: str, x: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        raise ConfigError("augment", f"input {name!r} holds {x.dtype}", "an input of numbers")
+    return x

@@ -1,0 +1,112 @@
+"""Two processes, each with half of every mini-batch, end with the model of one process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from training.test_fp32 import BCE, ROWS, SECTION, VALIDATION
+
+from qtool.progress import SilentProgress
+from qtool.training.fp32 import train_fp32
+from qtool.training.parallel import HERE, Parallel, Place, current, joined
+
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+
+def smooth():
+    """Without dropout and batch normalization, whose batches are those of each process."""
+    torch.manual_seed(5)
+    return Smooth()
+
+
+class Smooth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(6, 3)
+        self.body = nn.Sequential(nn.Linear(7, 16), nn.ReLU(), nn.Linear(16, 1))
+
+    def forward(self, numeric, category):
+        return self.body(torch.cat([numeric / 20, self.table(category)], dim=1))
+
+
+def train(folder, place, module=None, **changes):
+    module = module or smooth()
+    history = train_fp32(
+        module,
+        ROWS,
+        VALIDATION,
+        SECTION.model_copy(update={"ema": 0.5, "clip_gradient": 1.0, **changes}),
+        BCE,
+        seed=3,
+        checkpoint=folder / "training.checkpoint",
+        progress=SilentProgress(),
+        place=place,
+    )
+    return module, history
+
+
+CHILD = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+import torch
+from training.samples import scorer
+from training.test_parallel import train, smooth
+from qtool.training.parallel import Place, current, joined
+
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+with joined() as parallel:
+    module = scorer() if kind == "batch_norm" else smooth()
+    if parallel.rank == 1:  # what rank 0 has counts
+        for parameter in module.parameters():
+            parameter.data.add_(1)
+    changes = {"checkpoint_steps": 5}
+    if kind == "stopped":
+        changes["epochs"] = 3
+    module, history = train(folder, Place(1, torch.device("cpu"), parallel), module, **changes)
+    torch.save(module.state_dict(), folder / f"weights{parallel.rank}.pt")
+    (folder / f"history{parallel.rank}.json").write_text(history.to_json())
+"""
+
+
+def two_processes(folder, kind="plain"):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    child = folder / "child.py"
+    child.write_text(CHILD)
+    command = [sys.executable, *launcher, str(child), str(folder), kind, *PATHS]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = [torch.load(folder / f"weights{rank}.pt") for rank in (0, 1)]
+    assert (folder / "history0.json").read_text() == (folder / "history1.json").read_text()
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name])
+    return weights[0], json.loads((folder / "history0.json").read_text())
+
+
+def test_two_processes_end_with_the_model_of_one(tmp_path):
+    (tmp_path / "alone").mkdir()
+    module, history = train(tmp_path / "alone", HERE)
+    weights, together = two_processes(tmp_path)
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-5)
+    losses = [epoch["validation_loss"] for epoch in together["epochs"]]
+    assert losses == pytest.approx([r.validation_loss for r in history.epochs], rel=1e-4)
+
+
+def test_batch_statistics_are_those_of_one_process(tmp_path):
+    weights, history = two_processes(tmp_path, "batch_norm")
+    assert history["epochs"][-1]["validation_metric"] > 0.8
+    assert weights["body.0.running_mean"].abs().sum() > 0
+
+
+def test_alone_there_is_nothing_to_share():
+    with joined() as parallel:
+        assert parallel == Parallel() == current()
+    assert parallel.gather([1, 2]) == [1, 2]
+    assert Place().parallel.first

@@ -10,7 +10,7 @@ less than 0.2 points there is nothing to recover and no such row. ``fp32_control
 the FP32 model trained on with the same rows, steps and learning rate.
 
 ``equal_codes_share`` and ``decisions_equal_share`` compare the trained torch graph with ONNX
-Runtime on up to 10,000 test rows: codes of every quantized activation, and classes (of a
+Runtime on 10,000 rows, those of the test first: codes of every quantized activation, and classes (of a
 regression: on which side of the median of FP32 a prediction lies). ``step_time_over_fp32`` is the
 median over interleaved steps of the QAT step over the step of the same imported graph in FP32:
 ``eager``, and ``compiled`` over the faster of compiled and eager FP32; ``imported_step_over_native`` that of the imported graph over the torch
@@ -169,7 +169,7 @@ class Subject:
         return rows
 
     def _parity_rows(self, graph: FakeQuantGraph, int8: ir.Model) -> list[Row]:
-        inputs = {name: array[:PARITY_ROWS] for name, array in self.splits.test.inputs.items()}
+        inputs = self.splits.inputs(PARITY_ROWS)
         count = len(next(iter(inputs.values())))
         name = str(outputs_of(int8)[0].name)
         found = graph_parity(graph, int8, graph.plan, name, iter(batches(inputs)))

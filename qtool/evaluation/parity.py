@@ -8,6 +8,7 @@ layer that the writer made a QGemm itself (``graph.writing``) is an integer kern
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from qtool.graph.writing.activations import codes_name
 from qtool.runtime.sessions import Session
 
 Arrays = Mapping[str, NDArray[Any]]
+Array64 = NDArray[np.float64]
+OUTPUT_STEPS = 255
 UNFUSED = "Q/DQ graph in float32, nothing fused"
 
 
@@ -43,6 +46,9 @@ def unfused_parity(int8: ir.Model, plan: Plan, batches: Iterable[Arrays]) -> Par
 def compare(simulation: str, plan: Plan, pairs: Iterable[tuple[Arrays, Arrays]]) -> Parity:
     """Returns the parity over batches of (simulated, runtime) values.
 
+    Where the plan has no activation codes (kernels that quantize their inputs themselves), the
+    codes are those of the output, rounded to 8 bits over its range.
+
     Args:
         simulation: its name.
         plan: names the activations; both values hold their codes under ``codes_name`` and the
@@ -50,16 +56,38 @@ def compare(simulation: str, plan: Plan, pairs: Iterable[tuple[Arrays, Arrays]])
         pairs: one pair per batch.
     """
     names = [codes_name(name) for name in plan.activations]
-    codes = equal = largest_step = rows = 0
-    largest_output = 0.0
+    counted = _Counted()
+    outputs: list[tuple[Array64, Array64]] = []
+    rows = 0
     for simulated, actual in pairs:
         for name in names:
-            difference = np.abs(simulated[name].astype(np.int32) - actual[name].astype(np.int32))
-            codes += difference.size
-            equal += int((difference == 0).sum())
-            largest_step = max(largest_step, int(difference.max(initial=0)))
+            counted.add(simulated[name].astype(np.int32), actual[name].astype(np.int32))
         for name in set(actual) - set(names):
-            gap = np.abs(simulated[name].astype(np.float64) - actual[name])
-            largest_output = max(largest_output, float(gap.max(initial=0)))
-            rows += len(gap)
-    return Parity(simulation, codes, equal / codes, largest_step, largest_output, rows)
+            pair = simulated[name].astype(np.float64), actual[name].astype(np.float64)
+            outputs.append(pair)
+            rows += len(pair[0])
+    if not names:
+        simulation = f"{simulation}, codes of the output"
+        counted.add(*_output_codes(outputs))
+    gap = max((float(np.abs(a - b).max(initial=0)) for a, b in outputs), default=0.0)
+    equal = counted.equal / counted.codes
+    return Parity(simulation, counted.codes, equal, counted.largest_step, gap, rows)
+
+
+@dataclass
+class _Counted:
+    codes: int = 0
+    equal: int = 0
+    largest_step: int = 0
+
+    def add(self, simulated: NDArray[Any], actual: NDArray[Any]) -> None:
+        difference = np.abs(simulated - actual)
+        self.codes += difference.size
+        self.equal += int((difference == 0).sum())
+        self.largest_step = max(self.largest_step, int(difference.max(initial=0)))
+
+
+def _output_codes(outputs: list[tuple[Array64, Array64]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    simulated, actual = (np.concatenate([pair[i].ravel() for pair in outputs]) for i in (0, 1))
+    step = float(np.ptp(simulated)) / OUTPUT_STEPS or 1.0
+    return np.rint(simulated / step), np.rint(actual / step)

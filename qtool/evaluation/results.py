@@ -111,7 +111,7 @@ class Parity:
     Attributes:
         simulation: what was simulated with: the fake-quant torch graph that QAT trained, or the
             Q/DQ graph in float32.
-        codes: activation codes compared.
+        codes: activation codes compared; of the output where no activation has codes.
         equal_share: share of them that are equal.
         largest_code_difference: in quantization steps.
         largest_output_difference: largest absolute difference of the model's output.

@@ -1,8 +1,8 @@
 """Initial scales of constant weights: min-max with 8 bits, least squared error with fewer.
 
-With 8 bits the largest weights are worth their codes, and min-max is within a fraction of a percent
-of the best error. With 4 bits the best scale of bell-shaped weights clips at 0.6 to 0.8 of the
-largest one, at half the squared error (tests/numerics/test_weight_scales.py).
+The smallest squared error of bell-shaped weights is, as a share of min-max's, 0.96 with 8 bits,
+0.47 with 4, 0.31 with 3 and 0.22 with 2 (one scale per tensor; per channel 0.99, 0.75, 0.54, 0.29).
+With 8 bits that is not worth the clipping of the largest weights.
 """
 
 from __future__ import annotations

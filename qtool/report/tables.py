@@ -146,7 +146,7 @@ def parity_table(evaluation: Evaluation) -> Table:
         else (
             ("Simulation", parity.simulation),
             ("Rows compared", count(parity.rows)),
-            ("Activation codes compared", count(parity.codes)),
+            ("Codes compared", count(parity.codes)),
             ("Equal codes", share(parity.equal_share)),
             ("Largest difference of a code, steps", count(parity.largest_code_difference)),
             ("Largest difference of the output", number(parity.largest_output_difference)),

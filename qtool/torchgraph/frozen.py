@@ -98,8 +98,9 @@ def _operator(model: ir.Model, node: ir.Node, frozen: Frozen) -> Operator:
         arrays = [value.detach().cpu().numpy() for value in values]
         results = call(dict(zip(inputs, arrays, strict=True)))
         tensors = [torch.from_numpy(np.array(results[name])) for name in outputs]
-        # The runtime knows the CPU only.
-        moved = tuple(tensor.to(values[0].device) for tensor in tensors)
+        # The runtime knows the CPU only; a node without inputs is run while the graph is built.
+        device = values[0].device if values else torch.device("cpu")
+        moved = tuple(tensor.to(device) for tensor in tensors)
         return moved if len(moved) > 1 else moved[0]
 
     return run

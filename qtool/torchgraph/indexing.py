@@ -132,8 +132,11 @@ def _range(node: ir.Node) -> Operator:
 
 
 def _number(value: Value) -> float:
-    number: float = value.item() if isinstance(value, Tensor) else listed(value)[0]
-    return number
+    return (
+        float(value)
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else listed(value)[0]
+    )
 
 
 def _eye_like(node: ir.Node) -> Operator:
@@ -143,7 +146,8 @@ def _eye_like(node: ir.Node) -> Operator:
     def eye(x: Tensor) -> Tensor:
         rows = torch.arange(x.shape[0], device=x.device)[:, None]
         columns = torch.arange(x.shape[1], device=x.device)
-        return (columns - rows == diagonal).to(dtype or x.dtype)
+        ones = (columns - rows).eq(diagonal)
+        return ones.to(dtype or x.dtype)
 
     return eye
 

@@ -20,7 +20,8 @@ def model_of(body: str) -> ir.Model:
     text = f"""
         <ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]>
         graph (float[rows, 2] x) => (float[rows, 3] y)
-        <float[2, 3] w = {{1, 2, 3, 4, 5, 6}}, float[3] c = {{1, -1, 2}}, float zero = {{0}}, int64[1] k = {{3}}>
+        <float[2, 3] w = {{1, 2, 3, 4, 5, 6}}, float[3] c = {{1, -1, 2}}, float zero = {{0}},
+         int64[1] k = {{3}}>
         {{ {body} }}
     """
     model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))

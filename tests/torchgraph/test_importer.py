@@ -121,3 +121,13 @@ def test_a_node_that_cannot_run_is_named():
     inputs = scoring_inputs(2) | {"category": torch.tensor([0, 6])}
     with pytest.raises(ModelError, match="node 'lookup'"):
         TorchGraph(scoring_model())(inputs)
+
+
+def test_constants_move_with_the_parameters():
+    torch.manual_seed(3)
+    module, inputs = Tabular().eval(), scoring_inputs(9)
+    example = {name: tensor.numpy() for name, tensor in inputs.items()}
+    graph = TorchGraph(export_onnx(module, example)).double()
+    exact = {**inputs, "numeric": inputs["numeric"].double()}
+    found = graph(exact)["output"]
+    torch.testing.assert_close(found, module.double()(**exact), rtol=1e-12, atol=1e-12)

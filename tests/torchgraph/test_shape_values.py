@@ -36,6 +36,7 @@ PROGRAMS = {
     "cast": "c = Less(s, two)  y = Cast<to=7>(c)",
     "size": "y = Size(x)",
     "vector": "y = Unsqueeze(s, zero)",
+    "shape of a shape": "y = Shape(s)",
     "float": "y = Cast<to=1>(s)",
 }
 

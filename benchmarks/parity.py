@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from qtool.commands.calibrate import RANGES, calibrate, ranges_from_json, read_plan
 from qtool.commands.context import Context, opened
 from qtool.commands.prepare import MODEL, PARITY_ROWS, dataset, first_rows, prepared_stage
-from qtool.commands.train_fp32 import training_rows
 from qtool.commands.train_qat import graph_parity
+from qtool.commands.training import criterion_of, place_of, training_rows
 from qtool.data.batch import Batch, join, labels_of
 from qtool.evaluation.decisions import decision_change, operating_threshold
 from qtool.evaluation.results import DecisionChange, Parity, Scores
@@ -28,7 +28,6 @@ from qtool.graph.model_file import outputs_of, read_model
 from qtool.graph.parameters import Parameters, constants_of, derive
 from qtool.graph.writing.writer import write
 from qtool.progress import SilentProgress
-from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session, to_scores
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.importer import TorchGraph
@@ -75,11 +74,11 @@ def _fine_tune(context: Context, model: ir.Model, graph: FakeQuantGraph) -> None
             TorchGraph(model, trainable=False),
             *training_rows(context, Path(directory)),
             section,
+            criterion_of(context, section),
             seed=context.experiment.seed,
             checkpoint=Path(directory) / "checkpoint.pt",
             progress=SilentProgress(),
-            output=context.experiment.model.output,
-            threads=detect().cores,
+            place=place_of(section),
         )
 
 

@@ -10,11 +10,13 @@ less than 0.2 points there is nothing to recover and no such row. ``fp32_control
 the FP32 model trained on with the same rows, steps and learning rate.
 
 ``equal_codes_share`` and ``decisions_equal_share`` compare the trained torch graph with ONNX
-Runtime on 10,000 rows, those of the test first: codes of every quantized activation, and classes (of a
-regression: on which side of the median of FP32 a prediction lies). ``step_time_over_fp32`` is the
-median over interleaved steps of the QAT step over the step of the same imported graph in FP32:
-``eager``, and ``compiled`` over the faster of compiled and eager FP32; ``imported_step_over_native`` that of the imported graph over the torch
-module. One core, one thread.
+Runtime on 10,000 rows, those of the test first: codes of every quantized activation, and classes
+(of a regression: on which side of the median of FP32 a prediction lies).
+``step_time_over_fp32`` is the median over interleaved steps of the QAT step over the step of the
+same imported graph in FP32: ``eager``, and ``compiled`` over the faster of compiled and eager FP32;
+``imported_step_over_native`` that of the imported graph over the torch module. ``torchao PT2E`` is
+its QAT of the same FP32 weights with as many steps, on its own quantized model. One core and one
+thread.
 """
 
 from __future__ import annotations
@@ -33,9 +35,12 @@ import onnx_ir as ir
 import torch
 from harness import Row, arguments, report
 from numpy.typing import NDArray
+from qat_fit import Recipe
 from qat_models import MODELS, RealModel
+from qat_rows import Rows as RealRows
 from qat_rows import Splits
 from qat_steps import step_rows
+from qat_torchao import NotRun, train_pt2e
 
 from qtool.calibration.calibrate import observe, ranges
 from qtool.calibration.settle import settle_columns
@@ -65,6 +70,7 @@ CALIBRATION_ROWS, BATCH_ROWS, PARITY_ROWS = 4096, 256, 10_000
 STEPS, JUDGED_ROWS = 400, 4096
 """Of QAT and of the control: a fraction of what FP32 training takes."""
 POINTS = 100.0
+TORCHAO = "torchao PT2E"
 NOTHING_TO_RECOVER = 0.2
 """Points; a smaller loss of PTQ is within what another seed changes."""
 
@@ -103,6 +109,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data sets")
     parser.add_argument("--models", default="*", metavar="GLOB", help="such as '*-mlp'")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--torchao", type=Path, metavar="PYTHON", help="of an environment with torchao, to compare"
+    )
     given = parser.parse_args()
     rows: list[Row] = []
     for name, model in MODELS.items():
@@ -112,6 +121,8 @@ def main() -> None:
         for seed in given.seeds:
             subject = Subject(name, model, splits, seed, quick=given.quick)
             rows += subject.rows(with_steps=seed == given.seeds[0])
+            if given.torchao is not None:
+                rows += subject.torchao_rows(given.torchao)
             sys.stderr.write(f"{name}, seed {seed} done\n")
     report(rows, given.json)
 
@@ -139,6 +150,34 @@ class Subject:
             rows += step_rows(
                 self._case, self.module, self.prepared, self.graph(chosen[0]), self.training
             )
+        return rows
+
+    def torchao_rows(self, python: Path) -> list[Row]:
+        """Returns what torchao makes of the same FP32 model with as many steps."""
+        rows = []
+        fp32 = self.score(self.prepared)
+        training = shortened(self.splits.training, STEPS * self.model.recipe.batch_rows)
+        splits = dataclasses.replace(self.splits, training=training)
+        for bits in (8, 4):
+            found = train_pt2e(
+                python,
+                self.module,
+                splits,
+                self.model.task,
+                self._fine_tuning(len(training)),
+                weight_bits=bits,
+                seed=self.seed,
+            )
+            if isinstance(found, NotRun):
+                sys.stderr.write(f"{self._case}: torchao not run ({found.reason})\n")
+                continue
+            delta = POINTS * (self.model.score(self.splits.test.labels, found.outputs) - fp32)
+            notes = f"{found.integer_weights} quantized weights; {found.versions}"
+            metric = f"w{bits}a8_delta_points"
+            rows.append(self._row(metric, delta, "points", TORCHAO, notes))
+            ratio = found.step_ms / found.fp32_step_ms
+            if bits == 8:
+                rows.append(self._row("step_time_over_fp32", ratio, "x", TORCHAO, "its own FP32"))
         return rows
 
     def score(self, model: ir.Model) -> float:
@@ -257,13 +296,12 @@ class Subject:
         return spread(self.splits.validation, len(self.splits.validation))
 
     def _train(self, graph: FakeQuantGraph, variant: Variant) -> None:
-        recipe = self.model.recipe
-        rows = spread(self.splits.training, STEPS * recipe.batch_rows)
-        steps_per_epoch = len(rows) / recipe.batch_rows
+        rows = spread(self.splits.training, STEPS * self.model.recipe.batch_rows)
+        recipe = self._fine_tuning(len(rows))
         section = TrainQat(
-            epochs=1 if self.quick else max(1, round(STEPS / steps_per_epoch)),
+            epochs=recipe.epochs,
             batch_size=recipe.batch_rows,
-            learning_rate=recipe.learning_rate / 5,
+            learning_rate=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             clip_gradient=1.0,
             distill=Distill(weight=variant.distill) if variant.distill else None,
@@ -280,6 +318,13 @@ class Subject:
                 checkpoint=Path(folder) / "checkpoint",
                 progress=SilentProgress(),
             )
+
+    def _fine_tuning(self, rows: int) -> Recipe:
+        """A fifth of the learning rate of FP32 training, for STEPS steps."""
+        recipe = self.model.recipe
+        epochs = 1 if self.quick else max(1, round(STEPS * recipe.batch_rows / rows))
+        rate = recipe.learning_rate / 5
+        return dataclasses.replace(recipe, epochs=epochs, learning_rate=rate)
 
     def _control(self) -> ir.Model:
         """The FP32 model after the steps of QAT, with nothing quantized."""
@@ -354,10 +399,17 @@ def tensors(inputs: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in inputs.items()}
 
 
-def spread(split: Any, most: int) -> Rows:
+def shortened(split: RealRows, most: int) -> RealRows:
     """Returns at most ``most`` rows of a split, evenly spread over it."""
-    chosen = slice(None, None, -(-len(split.labels) // most))
-    return Rows({name: array[chosen] for name, array in split.inputs.items()}, split.labels[chosen])
+    chosen = slice(None, None, -(-len(split) // most))
+    inputs = {name: array[chosen] for name, array in split.inputs.items()}
+    return RealRows(inputs, split.labels[chosen])
+
+
+def spread(split: RealRows, most: int) -> Rows:
+    """Returns at most ``most`` rows of a split as qtool's training reads them."""
+    short = shortened(split, most)
+    return Rows(dict(short.inputs), short.labels)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from harness import Row
 from torch import Tensor, nn
 
 from qtool.data.memory_map import Rows
-from qtool.torchgraph.compiled import compiled, why_not_compiled
+from qtool.torchgraph.compiled import compiled
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.importer import TorchGraph
 from qtool.training.batches import take
@@ -45,8 +45,8 @@ def step_rows(
             stepper(graph, lambda: first(graph(inputs))), eager
         ),
     }
-    if why_not_compiled() is None:
-        (quantized, _), (plain, _) = compiled(graph), compiled(fp32)
+    (quantized, why_not), (plain, _) = compiled(graph), compiled(fp32)
+    if why_not is None:
         step = stepper(graph, lambda: first(quantized(inputs)))
         fastest = max(ratio(step, eager), ratio(step, stepper(fp32, lambda: first(plain(inputs)))))
         ratios["step_time_over_fp32", "compiled"] = fastest

@@ -56,6 +56,8 @@ BANK_COLUMNS = len(BANK_NUMBERS) + 2 + sum(map(len, BANK_CATEGORIES.values()))
 VOCABULARY, WORDS = 2048, 24
 """Word ids, of which 0 is padding and 1 a word that is not known; words that are read of a text."""
 PADDING, UNKNOWN = 0, 1
+LARGEST = 8.0
+"""Deviations from the mean beyond which a value is cut."""
 
 
 def credit(data: Path) -> Splits:
@@ -152,7 +154,8 @@ def _tabular(
     columns: Sequence[Floats], labels: NDArray[np.generic], hashes: NDArray[np.uint64]
 ) -> Splits:
     parts, values = by_hash(hashes), np.column_stack(columns)
-    x = standardized(values, values[parts[0]])
+    # A rare flag would lie more than a hundred deviations from its mean.
+    x = standardized(values, values[parts[0]]).clip(-LARGEST, LARGEST)
 
     def rows_of(part: Indices) -> Rows:
         return Rows({"x": x[part]}, labels[part].astype(np.int64))

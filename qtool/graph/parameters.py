@@ -13,8 +13,9 @@ from qtool.errors import ModelError
 from qtool.graph.model_file import constant
 from qtool.graph.plan import Plan, WeightPlan
 from qtool.graph.tables import absorbed_tables, column_count
-from qtool.numerics.affine import Array, QuantParams, choose_qparams, weight_qparams
+from qtool.numerics.affine import Array, QuantParams, choose_qparams
 from qtool.numerics.columns import Columns, widen_columns
+from qtool.numerics.weight_scales import initial_weight_qparams
 
 SMALLEST_SCALE = 1e-30
 """Below it, a product with the activation's scale would leave float32's normal numbers."""
@@ -69,7 +70,7 @@ def with_constants(model: ir.Model, constants: Mapping[str, Array]) -> ir.Model:
 
 
 def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
-    """Returns the parameters of post-training quantization: scales from ranges, weights min-max.
+    """Returns the parameters of post-training quantization: scales from ranges and from weights.
 
     Raises:
         ModelError: weights are so large that their products overflow.
@@ -106,8 +107,8 @@ def derive(model: ir.Model, plan: Plan, ranges: dict[str, Range]) -> Parameters:
 
 
 def planned_params(weight: Array, planned: WeightPlan) -> QuantParams:
-    """Returns min-max parameters of a constant, with wider steps where it is ``narrow``."""
-    params = weight_qparams(weight, planned.spec)
+    """Returns the first parameters of a constant, with wider steps where it is ``narrow``."""
+    params = initial_weight_qparams(weight, planned.spec)
     if not planned.narrow:
         return params
     scale = params.scale.copy()

@@ -14,6 +14,10 @@ from typing import cast
 import torch
 from torch import nn
 
+from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
+from qtool.torchgraph.importer import TorchGraph
+from qtool.torchgraph.recurrent import RECURRENT
+
 SOURCE = "#include <Python.h>\n#include <omp.h>\nint threads() { return omp_get_max_threads(); }\n"
 """The headers that the C++ of torch.compile (torch 2.13, CPU) includes."""
 SECONDS = 60
@@ -49,16 +53,21 @@ def why_not_compiled() -> str | None:
     return None
 
 
-def compiled(graph: nn.Module) -> tuple[nn.Module, str | None]:
+def compiled(graph: TorchGraph | FakeQuantGraph) -> tuple[nn.Module, str | None]:
     """Returns ``graph`` compiled by torch.compile, or as it is and why it is not compiled.
 
     The compiled module has the parameters of ``graph`` and gives its results within float32
     rounding. The first call compiles, for seconds to minutes; so does a first call with another
     batch size, which compiles for all sizes.
 
-    Args:
-        graph: a ``TorchGraph`` or ``FakeQuantGraph``.
+    Recurrent layers stay eager: torch 2.13 fails on its own LSTM kernel, and the loop of the
+    integer LSTM gains nothing.
     """
+    nodes = (graph if isinstance(graph, TorchGraph) else graph.graph).nodes
+    recurrent = [node for node in nodes.values() if node.op_type in RECURRENT]
+    if recurrent:
+        layer = f"{recurrent[0].op_type} {recurrent[0].name!r}"
+        return graph, f"{layer} is recurrent, which torch.compile does not make faster"
     reason = why_not_compiled()
     if reason is not None:
         return graph, reason

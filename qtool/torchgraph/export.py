@@ -99,10 +99,14 @@ def named_outputs(module: nn.Module, result: object) -> dict[str, Tensor]:
     """
     if isinstance(result, Tensor):
         return {"output": result}
+    named: dict[str, object] = {}
     if isinstance(result, tuple | list):
-        result = {f"output_{index}": value for index, value in enumerate(result)}
-    if isinstance(result, dict) and result and all(isinstance(v, Tensor) for v in result.values()):
-        return {str(name): value for name, value in result.items()}
+        named = {f"output_{index}": value for index, value in enumerate(result)}
+    elif isinstance(result, dict):
+        named = {str(name): value for name, value in result.items()}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    if tensors and len(tensors) == len(named):
+        return tensors
     raise ModelError(
         _where(module),
         f"forward returns a {type(result).__name__}",

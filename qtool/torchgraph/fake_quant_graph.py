@@ -19,8 +19,9 @@ from qtool.errors import StaleArtifactError
 from qtool.graph.parameters import fold, owner_of, planned_params
 from qtool.graph.plan import Plan
 from qtool.numerics.affine import Array, QuantParams, QuantSpec
-from qtool.torchgraph.importer import TorchGraph, run
+from qtool.torchgraph.importer import TorchGraph
 from qtool.torchgraph.planned_steps import Switches, planned_steps
+from qtool.torchgraph.steps import run
 
 
 class FakeQuantGraph(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from qtool.torchgraph.importer import Step
+from qtool.torchgraph.steps import Step
 
 
 def without_folded_relus(

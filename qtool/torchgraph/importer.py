@@ -20,10 +20,8 @@ from qtool.graph.model_file import OPSETS, constant
 from qtool.numerics.affine import Array
 from qtool.torchgraph.frozen import Frozen, frozen_nodes, read_by
 from qtool.torchgraph.nodes import as_tensor
-from qtool.torchgraph.steps import ABSENT, Step, StepBuilder, Values, run
+from qtool.torchgraph.steps import ABSENT, StepBuilder, Values, run
 from qtool.torchgraph.trainable import trainable_initializers
-
-__all__ = ["ABSENT", "Step", "TorchGraph", "run"]
 
 
 class TorchGraph(nn.Module):

@@ -26,7 +26,7 @@ from qtool.graph.plan import PRODUCTS, NodePlan, Plan
 from qtool.numerics.affine import QuantParams
 from qtool.torchgraph.dynamic_quant import dynamic_quantize, quantize_row_blocks
 from qtool.torchgraph.folded_relus import without_folded_relus
-from qtool.torchgraph.importer import ABSENT, Step, TorchGraph
+from qtool.torchgraph.importer import TorchGraph
 from qtool.torchgraph.integer_products import conv_on_codes, dense_on_codes
 from qtool.torchgraph.nodes import Operator
 from qtool.torchgraph.quantizers import (
@@ -37,6 +37,7 @@ from qtool.torchgraph.quantizers import (
     weight_quantizers,
 )
 from qtool.torchgraph.recurrent_quant import integer_lstm
+from qtool.torchgraph.steps import ABSENT, Step
 
 MOVES_CODES = MOVES | {"MaxPool", "Pad"}
 LAYERS = PRODUCTS | {"Conv", "LSTM"}

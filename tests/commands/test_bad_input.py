@@ -137,10 +137,13 @@ def infinite_inside() -> bytes:
 def unknown_to_torch() -> bytes:
     nodes = [
         helper.make_node("MatMul", ["numeric", "w"], ["sum"]),
-        helper.make_node("Sinh", ["sum"], ["curve"]),
-        helper.make_node("Tanh", ["curve"], ["output"]),
+        helper.make_node("Reshape", ["sum", "square"], ["matrices"]),
+        helper.make_node("Det", ["matrices"], ["curve"]),
+        helper.make_node("Unsqueeze", ["curve", "last"], ["column"]),
+        helper.make_node("Tanh", ["column"], ["output"]),
     ]
-    return two_inputs(nodes)
+    constants = {"square": np.array([-1, 1, 1]), "last": np.array([1])}
+    return two_inputs(nodes, constants={"w": np.ones((6, 1), np.float32), **constants})
 
 
 def in_doubles() -> bytes:
@@ -351,18 +354,14 @@ CASES = {
         ("calibration, tensor 'big', batch 0, row ", "NaN or infinity"),
         model(infinite_inside()),
     ),
-    "operator unknown to QAT": Case(MODEL, ("Sinh",), model(unknown_to_torch()), config="qat.yaml"),
+    "operator unknown to QAT": Case(
+        MODEL, ("Det", "train_qat.frozen"), model(unknown_to_torch()), config="qat.yaml"
+    ),
     "nothing in float32": Case(MODEL, ("nothing to quantize",), model(in_doubles())),
     "all layers ruled out": Case(
         MODEL,
         ("nothing to quantize", "quantization.layers"),
         overrides=("quantization.layers=[{match: '*', method: float}]",),
-    ),
-    "nothing for QAT to adapt to": Case(
-        MODEL,
-        ("no layer that computes in INT8", "Remove train_qat"),
-        config="qat.yaml",
-        overrides=("quantization.layers=[{match: Gemm, method: float}]",),
     ),
     "no torch module": Case(MODEL, ("no module named 'scorer_",), torch_model()),
     "no such function": Case(
@@ -388,10 +387,10 @@ CASES = {
         (".py:9 raised RuntimeError: mat1 and mat2", "Correct forward"),
         both(scorer(NETWORK.replace("layer(numeric)", "layer(codes)")), torch_model()),
     ),
-    "forward returns two tensors": Case(
+    "forward returns no tensors": Case(
         MODEL,
-        ("forward returns a tuple; expected one tensor",),
-        both(scorer(NETWORK.replace("layer(numeric)", "layer(numeric), codes")), torch_model()),
+        ("forward returns a tuple; expected a tensor, a tuple of tensors",),
+        both(scorer(NETWORK.replace("layer(numeric)", "layer(numeric), 'logit'")), torch_model()),
     ),
     "forward takes other inputs": Case(
         MODEL,

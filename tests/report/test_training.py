@@ -10,13 +10,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from qtool.evaluation.results import Evaluation, Scores
+from qtool.history import EpochRecord, History
 from qtool.report.html import to_html
 from qtool.report.json import accuracy_json
 from qtool.report.markdown import to_markdown
 from qtool.report.summary import training_text
 from qtool.report.svg import COLORS
 from qtool.report.training_picture import training
-from qtool.history import EpochRecord, History
 
 MakeScores = Callable[..., Scores]
 EPOCHS = (

@@ -10,6 +10,7 @@ from torch import nn
 
 from qtool.errors import ModelError
 from qtool.graph.model_file import model_bytes
+from qtool.runtime.sessions import Session
 from qtool.torchgraph.export import export_onnx
 from qtool.torchgraph.importer import TorchGraph
 
@@ -92,9 +93,29 @@ class TwoOutputs(nn.Module):
         return x, x + 1
 
 
+class Named(nn.Module):
+    def forward(self, x):
+        return {"left": x, "right": x + 1}
+
+
+class Text(nn.Module):
+    def forward(self, x):
+        return "logit"
+
+
+@pytest.mark.parametrize(
+    ("module", "names"), [(TwoOutputs(), ["output_0", "output_1"]), (Named(), ["left", "right"])]
+)
+def test_several_outputs_keep_their_order_and_names(module, names):
+    model = export_onnx(module, {"x": np.zeros((1, 3), np.float32)})
+    found = Session(model, "two outputs").run({"x": np.ones((2, 3), np.float32)}, names)
+    assert [array[0, 0] for array in found.values()] == [1, 2]
+    assert [value.name for value in model.graph.outputs] == names
+
+
 @pytest.mark.parametrize(
     ("module", "match"),
-    [(Branching(), "cannot be exported to ONNX"), (TwoOutputs(), "returns 2 tensors")],
+    [(Branching(), "cannot be exported to ONNX"), (Text(), "forward returns a str")],
 )
 def test_a_module_that_cannot_be_exported_says_why(module, match):
     with pytest.raises(ModelError, match=match):

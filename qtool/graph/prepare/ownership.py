@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from qtool.graph.model_file import constant
 
+OWNERS = frozenset({"BatchNormalization", "Conv", "GRU", "LSTM", "RNN"})
+
 
 def own_constants(model: ir.Model) -> None:
-    """Gives every Conv, LSTM, GRU and RNN of ``model`` its own float32 constants, in place."""
+    """Gives every node of ``OWNERS`` in ``model`` its own float32 constants, in place."""
     for node in model.graph:
-        if node.op_type not in ("Conv", "LSTM", "GRU", "RNN") or node.domain != "":
+        if node.op_type not in OWNERS or node.domain != "":
             continue
         for index, value in enumerate(node.inputs):
             array = constant(value)

@@ -25,6 +25,7 @@ configs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/tabular.py --json benchmarks/results/tabular_generated.json
 	$(if $(DATA),$(BIN)/python benchmarks/tabular.py --data $(DATA) --json benchmarks/results/tabular.json)
+	$(if $(DATA),$(BIN)/python benchmarks/qat.py --data $(DATA) --json benchmarks/results/qat.json)
 	$(BIN)/python benchmarks/parity.py --json benchmarks/results/parity.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
 	$(BIN)/python benchmarks/blocks.py --json benchmarks/results/blocks.json

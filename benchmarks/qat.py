@@ -3,11 +3,12 @@
 A case is a model of benchmarks/qat_models.py and a seed. The FP32 model is trained by qtool;
 ``fp32_points`` is its test metric times 100. Every other figure is of the INT8 file in ONNX Runtime
 on the same test rows. ``wXaY``: weights of X and activations of Y bits, below 8 in int8 storage;
-``ptq_minmax`` and ``ptq`` take the weights' ranges from their ends and from the least squared
-error, the activations' always from the latter. ``qat`` starts from ``ptq``. ``…_delta_points`` is
-the metric minus that of FP32. ``…_recovered_share`` is (QAT - PTQ) / (FP32 - PTQ); where PTQ loses
-less than 0.2 points there is nothing to recover and no such row. ``fp32_control_delta_points`` is
-the FP32 model trained on with the same rows, steps and learning rate.
+``…_delta_points`` is the metric minus that of FP32: ``ptq`` with weight ranges from their ends or
+from the least squared error (the same from 7 bits up; activations have the latter always); without
+``ptq`` it is QAT, which starts from the second; ``kd``: half of its loss is from the FP32 model.
+``…_recovered_share`` is (QAT - PTQ) / (FP32 - PTQ) against either; where PTQ loses less than 0.2
+points there is nothing to recover and no such row. ``fp32_control_delta_points`` is the FP32 model
+trained on with the same rows, steps and learning rate.
 
 ``equal_codes_share`` and ``decisions_equal_share`` compare the trained torch graph with ONNX
 Runtime on 10,000 rows, those of the test first: codes of every quantized activation, and classes
@@ -49,12 +50,13 @@ from qtool.config.quantization import StaticQuantization
 from qtool.config.training import Distill, Training, TrainQat
 from qtool.data.memory_map import Rows
 from qtool.graph.model_file import outputs_of
-from qtool.graph.parameters import Parameters, constants_of, derive, with_constants
+from qtool.graph.parameters import Parameters, constants_of, derive, fold, with_constants
 from qtool.graph.plan import Plan
 from qtool.graph.planner import make_plan
 from qtool.graph.prepare.pipeline import prepare
 from qtool.graph.targets import TARGETS
 from qtool.graph.writing.writer import write
+from qtool.numerics.affine import weight_qparams
 from qtool.numerics.observers import observer
 from qtool.progress import SilentProgress
 from qtool.runtime.cpu import resolve_target
@@ -70,7 +72,7 @@ CALIBRATION_ROWS, BATCH_ROWS, PARITY_ROWS = 4096, 256, 10_000
 STEPS, JUDGED_ROWS = 400, 4096
 """Of QAT and of the control: a fraction of what FP32 training takes."""
 POINTS = 100.0
-TORCHAO = "torchao PT2E"
+TORCHAO, MIN_MAX, MSE = "torchao PT2E", "weights min-max", "weights MSE"
 NOTHING_TO_RECOVER = 0.2
 """Points; a smaller loss of PTQ is within what another seed changes."""
 
@@ -101,6 +103,7 @@ VARIANTS = (
     Variant(4, 4, 0.5),
     Variant(3, 8, 0.5),
 )
+UNTAUGHT = {variant.name for variant in VARIANTS}
 
 
 def main() -> None:
@@ -187,22 +190,25 @@ class Subject:
 
     def _variant_rows(self, variant: Variant, fp32: float) -> list[Row]:
         rows = []
-        ptq = self.score(self.int8(self.graph(variant)))
-        if not variant.distill:
-            minmax = self.score(self.int8(self.graph(variant, minmax=True)))
-            for name, found in (("ptq_minmax", minmax), ("ptq", ptq)):
-                metric = f"{variant.bits}_{name}_delta_points"
-                rows.append(self._row(metric, POINTS * (found - fp32), "points"))
+        ptq = {
+            MIN_MAX: self.score(self.int8(self.graph(variant, minmax=True))),
+            MSE: self.score(self.int8(self.graph(variant))),
+        }
+        if variant.name == variant.bits or variant.bits not in UNTAUGHT:
+            metric = f"{variant.bits}_ptq_delta_points"
+            for peer, found in ptq.items():
+                rows.append(self._row(metric, POINTS * (found - fp32), "points", peer))
         graph = self.graph(variant)
         self._train(graph, variant)
         int8 = self.int8(graph)
         qat = self.score(int8)
-        delta, lost = POINTS * (qat - fp32), POINTS * (fp32 - ptq)
-        rows.append(self._row(f"{variant.name}_delta_points", delta, "points"))
-        if lost >= NOTHING_TO_RECOVER:
-            recovered = (POINTS * (qat - ptq)) / lost
-            notes = f"PTQ loses {lost:.2f} points"
-            rows.append(self._row(f"{variant.name}_recovered_share", recovered, "share", "", notes))
+        rows.append(self._row(f"{variant.name}_delta_points", POINTS * (qat - fp32), "points"))
+        metric = f"{variant.name}_recovered_share"
+        for peer, before in ptq.items():
+            lost = POINTS * (fp32 - before)
+            if lost >= NOTHING_TO_RECOVER:
+                recovered = POINTS * (qat - before) / lost
+                rows.append(self._row(metric, recovered, "share", peer, f"of {lost:.2f} points"))
         if variant.name == "w8a8":
             rows += self._parity_rows(graph, int8)
         return rows
@@ -230,7 +236,14 @@ class Subject:
         seen = observe(self.prepared, plan, self._calibration(), CALIBRATION_ROWS, SilentProgress())
         plan, seen = settle_columns(self.prepared, plan, seen, chosen)
         initial = derive(self.prepared, plan, ranges(plan, seen, chosen))
-        weights = None if minmax else initial.weights
+        weights = initial.weights
+        if minmax:
+            weights = {
+                name: weight_qparams(
+                    fold(initial.constants[name], weight.folds, initial.activations), weight.spec
+                )
+                for name, weight in plan.weights.items()
+            }
         return FakeQuantGraph(TorchGraph(self.prepared), plan, initial.activations, weights)
 
     def int8(self, graph: FakeQuantGraph) -> ir.Model:

@@ -99,7 +99,7 @@ def coverage(evaluation: Evaluation) -> str:
     axes.invert_yaxis()
     axes.locator_params(axis="x", integer=True, nbins=6)
     style(axes, "Nodes", "", grid="x")
-    legend(axes)
+    legend(axes, columns=3)  # four names are wider than the picture
     return to_svg(drawn, "coverage")
 
 

@@ -52,12 +52,12 @@ def style(axes: Axes, xlabel: str, ylabel: str, grid: Literal["both", "x", "y"] 
     axes.grid(axis=grid, color=COLORS["grid"], linewidth=0.6)
 
 
-def legend(axes: Axes) -> None:
-    """Shows the labels in one row above the axes, where they cannot cover data."""
+def legend(axes: Axes, columns: int = 4) -> None:
+    """Shows the labels above the axes, where they cannot cover data, ``columns`` in a row."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=4,
+        ncols=columns,
         borderpad=0,
         frameon=False,
         fontsize=FONT_POINTS - 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,21 @@ def onnx_teacher(section: TeacherSection, distill: Distill, threads: int) -> Tea
         device = next(iter(inputs.values())).device
         given = {name: inputs[name].detach().cpu().numpy() for name in session.input_names}
         found = session.run(given, [*outputs, *names])
-        return {name: torch.from_numpy(array).to(device) for name, array in found.items()}
+        for name, array in found.items():
+            _check_numbers(where, name, array)
+        return {name: torch.from_numpy(array).float().to(device) for name, array in found.items()}
 
-    return Teacher(forward, section.output)
+    return Teacher(forward, section.output, outputs)
+
+
+def _check_numbers(where: str, name: str, array: object) -> None:
+    """Tree ensembles also return labels, and probabilities as maps."""
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        return
+    kind = array.dtype if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+    raise ConfigError(
+        "distill.teacher",
+        f"{name!r} of {where} holds {kind}",
+        "a float tensor: logits, probabilities or numbers",
+        "Name another output in output_name; probabilities as maps need an export without ZipMap.",
+    )

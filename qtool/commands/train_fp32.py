@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,8 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         threads=detect().cores,
         versions=versions("torch", "onnxscript", "onnx-ir"),
     )
-    return context.run.stage("fp32", key, make, resume_from=CHECKPOINT)
+    with redirect_stdout(sys.stderr):  # for what the user's forward prints: stdout has the result
+        return context.run.stage("fp32", key, make, resume_from=CHECKPOINT)
 
 
 def follow(context: Context, job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def follow(context: Context, job: Job) -> None:
 
 
 def _section(context: Context) -> TrainQat:
+    """Returns the section, with the loss of ``training`` when it names none."""
     section = context.experiment.train_qat
     if section is None:
         raise ConfigError(
@@ -113,19 +115,34 @@ def _section(context: Context) -> TrainQat:
             "train_qat: {epochs: …}",
             "Add it, or use 'qtool quantize'.",
         )
-    return section
+    loss = section.loss or context.experiment.training.loss
+    return section.model_copy(update={"loss": loss})
 
 
 def _graphs(
     model: ir.Model, plan: Plan, initial: Parameters, section: TrainQat
 ) -> tuple[FakeQuantGraph, TorchGraph]:
     """Returns what is trained, and the FP32 graph that it starts from."""
+    _check_frozen(section.frozen, plan)
     frozen = Frozen(tuple(section.frozen), _run_by_onnxruntime) if section.frozen else None
     float_graph = TorchGraph(model, frozen=frozen)
     graph = FakeQuantGraph(
         float_graph, plan, initial.activations, initial.weights, section.learn_scales
     )
     return graph, TorchGraph(model, trainable=False, frozen=frozen)
+
+
+def _check_frozen(patterns: list[str], plan: Plan) -> None:
+    for node in plan.nodes:
+        names = (node.name, node.op_type)
+        frozen = any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+        if frozen and node.treatment not in ("float", "unchanged"):
+            raise ConfigError(
+                "train_qat.frozen",
+                f"{node.name} ({node.op_type}), which is quantized ({node.treatment})",
+                "nodes that stay in float",
+                "Name fewer nodes, or keep this one in float with quantization.layers.",
+            )
 
 
 def _run_by_onnxruntime(model: ir.Model, where: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -143,7 +160,8 @@ def _train(
     progress: Progress,
     logs: Sequence[Log] = (),
 ) -> History:
-    section, place = _section(context), place_of(_section(context))
+    section = _section(context)
+    place = place_of(section)
     distill, teacher = section.distill, None
     if distill is not None and distill.teacher is not None:
         teacher = onnx_teacher(distill.teacher, distill, place.threads)

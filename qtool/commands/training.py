@@ -77,10 +77,9 @@ def drop_scratch(folder: Path) -> None:
 
 
 def criterion_of(context: Context, section: Training | TrainQat) -> Criterion:
-    """Returns loss and metric; QAT has the loss of ``training`` when it names none."""
+    """Returns loss and metric."""
     experiment = context.experiment
-    loss = section.loss or experiment.training.loss
-    return criterion(loss, experiment.task, experiment.model.output)
+    return criterion(section.loss, experiment.task, experiment.model.output)
 
 
 def logs_of(context: Context, section: Training | TrainQat, folder: Path) -> list[Log]:
@@ -92,7 +91,7 @@ def logs_of(context: Context, section: Training | TrainQat, folder: Path) -> lis
     name = f"{context.experiment.name}-{folder.name}"
     logs = open_logs(section.log, context.run.directory / "logs", name)
     for log in logs:
-        log.start(section.model_dump(mode="json"))
+        log.start(section.settings())
     return logs
 
 
@@ -102,11 +101,8 @@ def place_of(section: Training | TrainQat) -> Place:
 
 
 def settings(section: Training | TrainQat) -> dict[str, Any]:
-    """Returns what a section adds to the key of its stage.
-
-    Where it is trained and who is told is left out: the result is the same within rounding.
-    """
-    return section.model_dump(mode="json", exclude={"device", "log"}) | {"code": _code(section)}
+    """Returns what a section adds to the key of its stage: itself, and the user's functions."""
+    return section.settings() | {"code": _code(section)}
 
 
 def source_sha256(reference: str, pythonpath: Path | None) -> str | None:

@@ -71,6 +71,23 @@ class Optimization(Section):
     log: list[Logger] = Field([], description="needs the extra of the same name")
     checkpoint_steps: int = Field(200, gt=0, description="steps between checkpoints")
 
+    def settings(self) -> dict[str, Any]:
+        """Returns what the result depends on, as plain values.
+
+        Where it is trained, who is told and where files lie is left out: the result is the same
+        within rounding, and what the files hold is another matter.
+        """
+        return self.model_dump(
+            mode="json",
+            exclude={
+                "device": True,
+                "log": True,
+                "loss": {"pythonpath"},
+                "augment": {"function": {"pythonpath"}},
+                "distill": {"teacher": {"onnx"}},
+            },
+        )
+
 
 class Training(Optimization):
     """FP32 training of a torch model that has no checkpoint."""
@@ -138,12 +155,22 @@ class TrainQat(Optimization):
     )
 
     @model_validator(mode="after")
-    def _quantization_sets_in(self) -> TrainQat:
+    def _stages_lie_within_training(self) -> TrainQat:
         stages = self.progressive
         latest = max(stages.weights_from, stages.activations_from)
         if latest >= self.epochs:
             raise ValueError(
                 f"progressive: quantization would set in at epoch {latest:g} of {self.epochs}; "
                 "it must be before the end of training"
+            )
+        if self.early_stopping is not None and self.early_stopping <= latest:
+            raise ValueError(
+                f"early_stopping: {self.early_stopping} epochs could end training before "
+                f"quantization sets in at epoch {latest:g} (progressive); it must be more"
+            )
+        if stages.freeze_scales_from is not None and stages.freeze_scales_from >= self.epochs:
+            raise ValueError(
+                f"progressive: scales would freeze at epoch {stages.freeze_scales_from:g} of "
+                f"{self.epochs}; it must be before the end of training"
             )
         return self

@@ -13,14 +13,17 @@ from qtool.errors import ModelError
 from qtool.graph.model_file import constant
 from qtool.graph.plan import Plan, WeightPlan
 from qtool.graph.tables import absorbed_tables, column_count
-from qtool.numerics.affine import Array, QuantParams, choose_qparams
+from qtool.numerics.affine import Array, QuantParams, QuantSpec, choose_qparams
 from qtool.numerics.columns import Columns, widen_columns
 from qtool.numerics.weight_scales import initial_weight_qparams
 
 SMALLEST_SCALE = 1e-30
 """Below it, a product with the activation's scale would leave float32's normal numbers."""
-NARROW_QMAX = 63
-"""Largest code of 7 bits."""
+NARROW_BITS = 7
+"""Of the codes of narrow channels."""
+ROOM_TO_LEARN = 2.0**6
+"""How far the bias of weights that are all zero may grow in training; the 24 bits that are left to
+it are those of float32."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,30 @@ def planned_params(weight: Array, planned: WeightPlan) -> QuantParams:
     if not planned.narrow:
         return params
     scale = params.scale.copy()
-    scale[list(planned.narrow)] *= np.float32(planned.spec.qmax / NARROW_QMAX)
+    scale[list(planned.narrow)] *= np.float32(planned.spec.qmax / narrow_spec(planned.spec).qmax)
     return replace(params, scale=scale)
+
+
+def narrow_spec(spec: QuantSpec) -> QuantSpec:
+    """Returns the codes of the narrow channels of a weight with the codes ``spec``."""
+    return replace(spec, bits=min(spec.bits, NARROW_BITS))
+
+
+def within_narrow(
+    weight: Array, planned: WeightPlan, params: QuantParams, activations: dict[str, QuantParams]
+) -> Array:
+    """Returns a trained weight with its narrow channels cut to the numbers that they have codes of.
+
+    ``weight`` is not folded yet; ``params`` and ``activations`` are the learned ones.
+    """
+    if not planned.narrow:
+        return weight
+    qmax = np.full(params.scale.shape, planned.spec.qmax, np.float32)
+    qmax[list(planned.narrow)] = narrow_spec(planned.spec).qmax
+    limit = params.broadcast(qmax * params.scale, weight.shape)
+    if planned.folds is not None:
+        limit = limit / activations[planned.folds].scale[:, None]
+    return np.clip(weight, -limit, limit)
 
 
 def owner_of(plan: Plan, name: str) -> str:
@@ -128,8 +153,8 @@ def _fitting_bias(
 ) -> QuantParams:
     """Returns ``params`` with scales so large that int32 holds the bias, beside tiny weights.
 
-    Weights that are all zero (a pruned channel) have no scale of their own, and take the smallest
-    one that holds their bias: any other would round the bias away.
+    Weights that are all zero (a pruned channel) have no scale of their own, and take a small one
+    that holds their bias, with ``ROOM_TO_LEARN``: any other would round the bias away.
 
     Half the range of int32 is left for the products that are added to it. Where this widens a
     scale, the bias is 2**30 / 127 times as large as what the lost precision of the weights changes.
@@ -142,7 +167,7 @@ def _fitting_bias(
     others = None if axis is None else tuple(a for a in range(weight.ndim) if a != axis)
     zero = ~np.asarray(weight.any(axis=others))
     least = least.max() if axis is None else least
-    scale = np.maximum(np.where(zero, 0, params.scale), least)
+    scale = np.where(zero, least * ROOM_TO_LEARN, np.maximum(params.scale, least))
     scale = np.where(scale < SMALLEST_SCALE, params.scale, scale)
     if input_scale * scale.max() > np.finfo(np.float32).max:
         raise ModelError(

@@ -45,7 +45,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: int, spec: QuantSpec, co
     low, high = float(spec.qmin - zero_point), float(spec.qmax - zero_point)
     factor = gradient_factor(count, spec)
     if spec.block is None:
-        return _apply(x, _along(scale, spec.axis, x.ndim), None, low, high, factor)
+        return _apply(x, along(scale, spec.axis, x.ndim), None, low, high, factor)
     blocks = in_blocks(x, spec.block, axis=0)
     rounded = _apply(blocks, scale[:, None], None, low, high, factor)
     return rounded.flatten(0, 1)[: len(x)]
@@ -134,7 +134,8 @@ def in_blocks(x: Tensor, block: int, axis: int) -> Tensor:
     return x.reshape(*x.shape[:axis], -1, block, *x.shape[axis + 1 :])
 
 
-def _along(values: Tensor, axis: int | None, ndim: int) -> Tensor:
+def along(values: Tensor, axis: int | None, ndim: int) -> Tensor:
+    """Returns one number per index of ``axis`` so that they broadcast over ``ndim`` axes."""
     if axis is None:
         return values
     shape = [1] * ndim

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qtool.errors import StaleArtifactError
-from qtool.graph.parameters import fold, owner_of, planned_params
+from qtool.errors import ConfigError, StaleArtifactError
+from qtool.graph.parameters import fold, owner_of, planned_params, within_narrow
 from qtool.graph.plan import Plan
 from qtool.numerics.affine import Array, QuantParams, QuantSpec
 from qtool.torchgraph.importer import TorchGraph
-from qtool.torchgraph.planned_steps import Switches, planned_steps
+from qtool.torchgraph.planned_steps import PlannedSteps, Switches, planned_steps
 from qtool.torchgraph.steps import run
 
 
@@ -39,6 +39,7 @@ class FakeQuantGraph(nn.Module):
         learn_scales: scales are trained too; otherwise they stay as given.
 
     Raises:
+        ConfigError: the plan quantizes a node that the graph computes outside of torch.
         ModelError: the plan names a tensor that the graph does not have.
         StaleArtifactError: parameters are missing or have another spec than the plan.
     """
@@ -54,6 +55,7 @@ class FakeQuantGraph(nn.Module):
         learn_scales: bool = True,
     ) -> None:
         super().__init__()
+        _check_frozen(graph, plan)
         self.graph, self.plan = graph, plan
         if weights is None:
             weights = initial_weights(graph.weights(), plan, activations)
@@ -66,6 +68,7 @@ class FakeQuantGraph(nn.Module):
         self.register_buffer("initial_scales", torch.from_numpy(initial))
         self._sizes = [params.scale.size for params in self._params.values()]
         self.log_scale_factors = nn.Parameter(torch.zeros(initial.size), requires_grad=learn_scales)
+        self._made: dict[Switches, PlannedSteps] = {}
         self.quantize(weights=True, activations=True)
 
     def forward(
@@ -92,7 +95,11 @@ class FakeQuantGraph(nn.Module):
             activations: planned ones, and those that dynamic and weight-only kernels quantize.
         """
         switches = Switches(weights, activations)
-        self._planned = planned_steps(self.graph, self.plan, self._params, switches)
+        # Made once: training switches at every step, and torch.compile knows steps by identity.
+        if switches not in self._made:
+            made = planned_steps(self.graph, self.plan, self._params, switches)
+            self._made[switches] = made
+        self._planned = self._made[switches]
 
     def freeze_scales(self) -> None:
         """Stops the training of scales: they stay as they are now."""
@@ -115,8 +122,17 @@ class FakeQuantGraph(nn.Module):
         return found
 
     def weights(self) -> dict[str, Array]:
-        """Returns the current float value of every trainable initializer by name."""
-        return self.graph.weights()
+        """Returns the current float value of every trainable initializer by name, as to write it.
+
+        What lies outside of the codes of narrow channels is cut; the writer knows the spec only.
+        """
+        weights, activations = self.graph.weights(), self.activation_qparams()
+        cut = {
+            name: within_narrow(weights[name], self.plan.weights[name], params, activations)
+            for name, params in self.weight_qparams().items()
+            if name in weights
+        }
+        return weights | cut
 
     def activation_qparams(self) -> dict[str, QuantParams]:
         """Returns the current parameters of every planned activation."""
@@ -153,6 +169,17 @@ def initial_weights(
         name: planned_params(fold(constants[name], planned.folds, dict(activations)), planned)
         for name, planned in plan.weights.items()
     }
+
+
+def _check_frozen(graph: TorchGraph, plan: Plan) -> None:
+    for node in plan.nodes:
+        if node.name in graph.frozen and node.treatment not in ("float", "unchanged"):
+            raise ConfigError(
+                "train_qat.frozen",
+                f"node '{node.name}', which is planned as {node.treatment}",
+                "nodes that stay in float",
+                "Give it a rule in quantization.layers: method float.",
+            )
 
 
 def _check(what: str, given: Mapping[str, QuantParams], planned: Mapping[str, QuantSpec]) -> None:

@@ -7,6 +7,7 @@ outside of torch (``shape_values``), so any batch size runs.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -33,7 +34,10 @@ class TorchGraph(nn.Module):
         nodes: node name → node.
         input_names: graph inputs that a call must be given.
         output_names: graph outputs.
+        frozen: names of the nodes that are computed outside of torch.
         parameter_names: initializer name → attribute that holds it as an ``nn.Parameter``.
+            Initializers that are equal, number for number, are one layer's weight that is used in
+            several places, and stay one parameter; not so constants of one number (fresh biases).
 
     Args:
         model: a prepared graph: named nodes and values, constants as initializers.
@@ -65,16 +69,19 @@ class TorchGraph(nn.Module):
         self._template: Values = [None] * (len(self.slots) + 1)
         operators = {} if frozen is None else frozen_nodes(model, frozen)
         fixed = {value for node in operators for value in read_by(node)}
+        self.frozen = {str(node.name) for node in operators}
         trained = trainable_initializers(graph, fixed)
+        tied: dict[object, str] = {}
         for name, array in constants.items():
             tensor = torch.from_numpy(np.array(array))
-            if name in trained:
-                # Attribute names may not contain dots; the index keeps them apart.
-                attribute = f"w{len(self.parameter_names)}_{re.sub(r'[^0-9A-Za-z]', '_', name)}"
-                self.parameter_names[name] = attribute
-                self.register_parameter(attribute, nn.Parameter(tensor, requires_grad=trainable))
-            else:
+            if name not in trained:
                 self._template[self.slots[name]] = tensor
+                continue
+            # Attribute names may not contain dots; the index keeps them apart.
+            own = f"w{len(self.parameter_names)}_{re.sub(r'[^0-9A-Za-z]', '_', name)}"
+            self.parameter_names[name] = attribute = tied.setdefault(_identity(name, tensor), own)
+            if attribute == own:
+                self.register_parameter(own, nn.Parameter(tensor, requires_grad=trainable))
         self.nodes = {str(node.name): node for node in graph}
         self.device = torch.device("cpu")
         builder = StepBuilder(self.slots, self._template, operators, lambda: self.device)
@@ -119,11 +126,10 @@ class TorchGraph(nn.Module):
         for name in capture:
             slot = self.slot(name)
             found[name] = values[replaced.get(slot, slot)]
-        return {
-            name: as_tensor(value, self.device)
-            for name, value in found.items()
-            if value is not None
-        }
+            if found[name] is None:
+                expected = "a value that a kernel leaves"
+                raise ModelError(f"value {name!r}", "part of the kernel that reads it", expected)
+        return {name: as_tensor(value, self.device) for name, value in found.items()}
 
     def slot(self, name: str) -> int:
         """Returns the slot of a value.
@@ -148,3 +154,10 @@ class TorchGraph(nn.Module):
         self._template = [fn(v) if isinstance(v, Tensor) else v for v in self._template]
         self.device = fn(torch.empty(0)).device
         return self
+
+
+def _identity(name: str, tensor: Tensor) -> object:
+    """Returns what only tied initializers have in common."""
+    if tensor.numel() == 0 or (tensor == tensor.reshape(-1)[0]).all():
+        return name
+    return tensor.shape, hashlib.sha256(tensor.numpy().tobytes()).digest()

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qtool.graph.parameters import owner_of
+from qtool.graph.parameters import narrow_spec, owner_of
 from qtool.graph.plan import Plan
-from qtool.numerics.affine import QuantParams
+from qtool.numerics.affine import QuantParams, QuantSpec
 from qtool.torchgraph.fake_quant import (
+    along,
     fake_quantize,
     fake_quantize_columns,
     fake_quantize_sum,
     round_bias,
 )
 from qtool.torchgraph.nodes import Operator
+
+Rounding = Callable[[Tensor, Tensor], Tensor]
+"""``rounding(weight, scale)``."""
 
 
 class Quantizer(NamedTuple):
@@ -37,7 +41,7 @@ def weight_quantizers(plan: Plan, params: Mapping[str, QuantParams]) -> dict[str
     found = {}
     for name, planned in plan.weights.items():
         folds = () if planned.folds is None else (planned.folds,)
-        found[name] = Quantizer(_weight(params[name]), (name, *folds))
+        found[name] = Quantizer(_weight(params[name], planned.narrow), (name, *folds))
     return found
 
 
@@ -74,13 +78,30 @@ def sum_quantizer(addends: tuple[QuantParams, QuantParams], params: QuantParams)
     return quantize
 
 
-def _weight(params: QuantParams) -> Operator:
+def _weight(params: QuantParams, narrow: tuple[int, ...]) -> Operator:
+    rounded = _narrow(params, narrow) if narrow else _wide(params.spec)
+
     def quantize(weight: Tensor, scale: Tensor, folded: Tensor | None = None) -> Tensor:
-        count = weight.numel() // scale.numel()
         if folded is None:
-            return fake_quantize(weight, scale, 0, params.spec, count)
+            return rounded(weight, scale)
         rows = folded[:, None]
-        return fake_quantize(rows * weight, scale, 0, params.spec, count) / rows
+        return rounded(rows * weight, scale) / rows
+
+    return quantize
+
+
+def _wide(spec: QuantSpec) -> Rounding:
+    return lambda x, scale: fake_quantize(x, scale, 0, spec, count=x.numel() // scale.numel())
+
+
+def _narrow(params: QuantParams, channels: tuple[int, ...]) -> Rounding:
+    """Learned scales and weights may not leave the 7 bits that some channels were given."""
+    wide, narrow = _wide(params.spec), _wide(narrow_spec(params.spec))
+    is_narrow = torch.from_numpy(np.isin(np.arange(params.scale.size), channels))
+
+    def quantize(x: Tensor, scale: Tensor) -> Tensor:
+        chosen = along(is_narrow.to(x.device), params.spec.axis, x.ndim)
+        return torch.where(chosen, narrow(x, scale), wide(x, scale))
 
     return quantize
 

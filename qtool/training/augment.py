@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qtool.config.training import Adversarial, Augment, FunctionAugment
 from qtool.errors import ConfigError, ModelError
-from qtool.training.user_code import raised, user_function
+from qtool.training.user_code import user_function, users_code
 
 Inputs = dict[str, Tensor]
 LossOf = Callable[[Inputs, Tensor | None], Tensor]
@@ -77,10 +77,12 @@ def _adversarial(section: Adversarial, loss: LossOf) -> Change:
         moved = dict(start)
         for _ in range(section.steps):
             leaves = {name: x.detach().requires_grad_() for name, x in moved.items()}
-            gradients = torch.autograd.grad(
-                loss({**inputs, **leaves}, labels), list(leaves.values())
-            )
+            value = loss({**inputs, **leaves}, labels)
+            gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
             for (name, x), gradient in zip(leaves.items(), gradients, strict=True):
+                if gradient is None:
+                    found = f"the loss has no gradient with respect to {name!r}"
+                    raise ConfigError("augment.adversarial.inputs", found, "inputs that move it")
                 away = x.detach() + size * gradient.sign() - start[name]
                 moved[name] = start[name] + away.clamp(-section.epsilon, section.epsilon)
         for name, x in moved.items():
@@ -96,16 +98,34 @@ def _users(section: FunctionAugment) -> Change:
     function = user_function(section.function, section.pythonpath, where, expected)
 
     def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
-        try:
-            found, found_labels = function(dict(inputs), labels, **section.arguments)
-        except Exception as error:  # the user's code may raise anything
-            action = "It must return a pair: the dict of inputs, and the labels."
-            raise raised(where, error, action) from error
+        with users_code(where, "Correct that code."):
+            returned = function(dict(inputs), labels, **section.arguments)
+        pair = isinstance(returned, tuple) and len(returned) == 2
+        if not pair or not isinstance(returned[0], dict):
+            expected = "a pair: the dict of inputs, and the labels"
+            raise ModelError(where, f"returned a {type(returned).__name__}", expected)
+        found, found_labels = returned
         if set(found) != set(inputs):
-            raise ModelError(where, f"returned the inputs {', '.join(found)}", ", ".join(inputs))
+            names = ", ".join(map(str, found))
+            raise ModelError(where, f"returned the inputs {names}", ", ".join(inputs))
+        for name, given in inputs.items():
+            _check_shape(where, f"input {name!r}", found[name], given)
+            if found[name].dtype != given.dtype:
+                returned = f"returned input {name!r} as {found[name].dtype}"
+                raise ModelError(where, returned, str(given.dtype))
+        if labels is not None:  # their dtype is free: mixed labels are no longer integers
+            _check_shape(where, "the labels", found_labels, labels)
         return found, found_labels
 
     return change
+
+
+def _check_shape(where: str, what: str, found: object, given: Tensor) -> None:
+    """A batch counts with its rows, so that a function may not add or drop any."""
+    if not isinstance(found, Tensor) or found.shape != given.shape:
+        shape = f" of shape {(*found.shape,)}" if isinstance(found, Tensor) else ""
+        expected = f"a tensor of shape {(*given.shape,)}"
+        raise ModelError(where, f"returned {what} as a {type(found).__name__}{shape}", expected)
 
 
 def _rows_of(chosen: Tensor, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ def save_state(state: State, path: Path) -> None:
     write_bytes(path, hashlib.sha256(payload).digest() + payload)
 
 
-def load_state(path: Path, identity: str) -> State | None:
+def load_state(path: Path, identity: Mapping[str, Any]) -> State | None:
     """Returns the state in ``path``, None when there is no such file.
 
     Args:
         path: what ``save_state`` wrote.
-        identity: what the run is made of; the state must have been saved under the same.
+        identity: what the run is made of, by name; the state must have been saved under the same.
 
     Raises:
         StaleArtifactError: the file is damaged, or belongs to another run.
@@ -47,7 +48,7 @@ def load_state(path: Path, identity: str) -> State | None:
         return None
     content = path.read_bytes()
     digest, payload = content[:32], content[32:]
-    action = "Remove the file to train from the start."
+    action = "Go on as it was begun, or remove the file to train from the start."
     if hashlib.sha256(payload).digest() != digest:
         raise StaleArtifactError(str(path), "a damaged checkpoint", "a complete file", action)
     try:
@@ -55,7 +56,12 @@ def load_state(path: Path, identity: str) -> State | None:
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         found = "not a training checkpoint"
         raise StaleArtifactError(str(path), found, "a file of this version", action) from error
-    if state["identity"] != identity:
-        found = f"the checkpoint of another run ({state['identity']})"
-        raise StaleArtifactError(str(path), found, identity, action)
+    differs = [name for name, value in identity.items() if state["identity"].get(name) != value]
+    if differs:
+        found = f"the checkpoint of another run ({_shown(state['identity'], differs)})"
+        raise StaleArtifactError(str(path), found, _shown(identity, differs), action)
     return state
+
+
+def _shown(identity: Mapping[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name}: {identity.get(name)}" for name in names)

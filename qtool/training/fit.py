@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,18 +78,21 @@ class Fit:
             len(self.rows), self.section.batch_size, self.place.parallel.processes
         )
 
-    def identity(self) -> str:
-        """Returns what a checkpoint must have been made from."""
-        return json.dumps(
-            {
-                "title": self.title,
-                "section": self.section.model_dump(mode="json", exclude={"log"}),
-                "seed": self.seed,
-                "threads": self.place.threads,
-                "device": self.place.device.type,
-                "processes": self.place.parallel.processes,
-                "rows": len(self.rows),
-                "validation_rows": len(self.validation),
-                "shapes": {k: list(v.shape) for k, v in self.module.state_dict().items()},
-            }
-        )
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the training."""
+        return self.section.epochs * self.steps
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what a checkpoint must have been made from, as plain values by name."""
+        return {
+            **self.section.settings(),
+            "title": self.title,
+            "seed": self.seed,
+            "threads": self.place.threads,
+            "device": self.place.device.type,
+            "processes": self.place.parallel.processes,
+            "rows": len(self.rows),
+            "validation_rows": len(self.validation),
+            "shapes": {k: list(v.shape) for k, v in self.module.state_dict().items()},
+        }

@@ -13,10 +13,10 @@ from qtool.data.memory_map import Rows
 from qtool.errors import ModelError
 from qtool.history import History
 from qtool.progress import Progress
-from qtool.torchgraph.export import named_outputs
 from qtool.training.fit import Fit, Inputs, Objective
 from qtool.training.logs import Log
 from qtool.training.loop import fit
+from qtool.training.module import forward
 from qtool.training.objective import Criterion
 from qtool.training.parallel import HERE, Place
 
@@ -58,16 +58,14 @@ def train_fp32(
         where = f"torch module {type(module).__name__}"
         raise ModelError(where, "no parameter that requires a gradient", "at least one")
 
-    def outputs_of(inputs: Inputs) -> dict[str, Tensor]:
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=section.mixed_precision):
-            outputs = named_outputs(module, module(**inputs))
-        return {name: tensor.float() for name, tensor in outputs.items()}
-
     def loss(inputs: Inputs, labels: Tensor | None) -> Tensor:
-        return criterion.loss(outputs_of(inputs), labels, inputs)
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=section.mixed_precision):
+            outputs = forward(module, inputs)
+        return criterion.loss(_in_float32(outputs), labels, inputs)
 
     def judge(inputs: Inputs, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        outputs = outputs_of(inputs)
+        # Without autocast: the model that is exported computes in float32.
+        outputs = _in_float32(forward(module, inputs))
         return criterion.loss(outputs, labels, inputs), criterion.predictions(outputs)
 
     group = {
@@ -89,3 +87,7 @@ def train_fp32(
         logs=logs,
     )
     return fit(run, progress)
+
+
+def _in_float32(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in outputs.items()}

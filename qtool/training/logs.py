@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -27,6 +27,7 @@ MODULES: dict[Logger, tuple[str, ...]] = {
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),  # the last two: its store in a local file
 }
 """What the extra of each log installs."""
+DATABASE = "mlflow.db"
 WAITING_METRICS = 500
 """Values that are sent to MLflow at once: one by one would cost 5 ms each. It takes 1000."""
 
@@ -120,11 +121,13 @@ class _MLflow:
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # its news would tear the live table
         self.metric = mlflow.entities.Metric
         server = os.environ.get("MLFLOW_TRACKING_URI")
-        self.where = server or f"sqlite:///{directory.as_posix()}/mlflow.db"
+        self.where = server or _address(directory / DATABASE)
         self.refused = (mlflow.exceptions.MlflowException, OSError)
         self.waiting: list[Any] = []
         with _refusals(self.where, *self.refused):
             directory.mkdir(parents=True, exist_ok=True)
+            if server is None:
+                _make_database(directory, mlflow.MlflowClient)
             self.client: Any = mlflow.MlflowClient(self.where)
             # A file has no server that would know a place for artifacts.
             experiment = self._experiment(None if server else (directory / "artifacts").as_uri())
@@ -172,6 +175,20 @@ class _MLflow:
         with _refusals(self.where, *self.refused):
             self.client.log_batch(self.run_id, metrics=self.waiting)
         self.waiting = []
+
+
+def _address(database: Path) -> str:
+    return f"sqlite:///{database.as_posix()}"
+
+
+def _make_database(directory: Path, client: Callable[[str], Any]) -> None:
+    """MLflow (3.17) cannot open a database whose tables it was killed in the middle of making."""
+    if (directory / DATABASE).exists():
+        return
+    unfinished = directory / f".{DATABASE}.tmp"
+    unfinished.unlink(missing_ok=True)
+    client(_address(unfinished)).search_experiments()
+    unfinished.replace(directory / DATABASE)
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

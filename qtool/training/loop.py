@@ -24,7 +24,7 @@ from qtool.training.average import MovingAverage
 from qtool.training.batches import epoch_order, take
 from qtool.training.checkpoint import State, load_state, save_state
 from qtool.training.epoch_table import add_rows, columns
-from qtool.training.fit import Fit, Judge
+from qtool.training.fit import Fit, Inputs, Judge
 from qtool.training.reproducible import reproducible, seed_step
 
 LOGGED_STEPS = 10
@@ -66,17 +66,13 @@ def fit(run: Fit, progress: Progress) -> History:
         StaleArtifactError: the checkpoint is damaged or belongs to another run.
         OutputError: the checkpoint cannot be written.
     """
-    if run.section.keep == "metric" and run.objective.metric is None:
-        raise ConfigError("keep", "metric, which this loss has not", "loss")
-    if run.section.batch_size < run.place.parallel.processes:
-        found = f"{run.section.batch_size} with {run.place.parallel.processes} processes"
-        raise ConfigError("batch_size", found, "at least one row for each process")
+    _check(run)
     with reproducible(run.place.threads):
         run.module.to(run.place.device)
         run.place.parallel.share_weights(run.module)
         fitting = _Fitting(run)
-        total, heads = run.section.epochs * run.steps, columns(fitting.history())
-        with progress.table(run.title, heads, total, done=fitting.done) as table:
+        heads = columns(fitting.history())
+        with progress.table(run.title, heads, run.total_steps, done=fitting.done) as table:
             fitting.work(table)
         run.module.to("cpu")
     return fitting.history()
@@ -97,6 +93,18 @@ def learning_rate_factor(schedule: str, step: int, total: int, warmup: int = 0) 
     return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _check(run: Fit) -> None:
+    section, processes = run.section, run.place.parallel.processes
+    if section.keep == "metric" and run.objective.metric is None:
+        raise ConfigError("keep", "metric, which this loss has not", "loss")
+    if section.batch_size < processes:
+        found = f"{section.batch_size} with {processes} processes"
+        raise ConfigError("batch_size", found, "at least one row for each process")
+    if section.warmup_steps >= run.total_steps:
+        found = f"{section.warmup_steps} in a training of {run.total_steps} steps"
+        raise ConfigError("warmup_steps", found, "fewer than the steps of the training")
+
+
 class _Fitting:
     """One training at work."""
 
@@ -105,7 +113,7 @@ class _Fitting:
         self.optimizer = _optimizer(run)
         self.parameters = [p for group in run.groups for p in group["params"]]
         self.average = None if run.section.ema is None else _average(run)
-        self.augment = augmentation(run.section.augment, run.objective.loss, list(run.rows.inputs))
+        self.augment = augmentation(run.section.augment, self._loss, list(run.rows.inputs))
         self.position = Position()
         self.reference: tuple[float | None, float | None] = (None, None)
         if run.reference is not None:
@@ -176,7 +184,7 @@ class _Fitting:
         seed_step(run.seed, position.epoch, position.step, run.place.parallel.rank)
         chosen = run.place.parallel.share(batch)
         inputs, labels = self.augment(*take(run.rows, chosen, run.place.device))
-        loss = run.objective.loss(inputs, labels)
+        loss = self._loss(inputs, labels)
         self.optimizer.zero_grad()
         # The share of each process counts by its rows, so that the sum is the mean of the batch.
         (loss * (len(chosen) / len(batch))).backward()  # type: ignore[no-untyped-call]
@@ -187,6 +195,17 @@ class _Fitting:
         if self.average is not None:
             self.average.update()
         return loss.item(), len(chosen)
+
+    def _loss(self, inputs: Inputs, labels: Tensor | None) -> Tensor:
+        loss = self.run.objective.loss(inputs, labels)
+        if not loss.requires_grad:
+            raise ModelError(
+                self.run.title,
+                "the loss depends on nothing that is trained",
+                "a loss that torch computes from outputs with a gradient",
+                "Check the function of the loss, and which layers are frozen.",
+            )
+        return loss
 
     def _end_epoch(self, train_loss: float | None, rate: float | None) -> None:
         """Judges, keeps the state if it is the best so far, and moves on to the next epoch."""
@@ -207,23 +226,25 @@ class _Fitting:
         run, rows, parallel = self.run, len(self.run.validation), self.run.place.parallel
         run.module.eval()
         run.phase(math.inf)
-        starts = range(0, rows, VALIDATION_BATCH)[
-            run.place.parallel.rank :: run.place.parallel.processes
-        ]
-        found: list[tuple[float, NDArray[np.float32] | None]] = []
+        starts = range(0, rows, VALIDATION_BATCH)[parallel.rank :: parallel.processes]
+        parts: list[tuple[float, NDArray[np.float32] | None]] = []
         with torch.no_grad():
             for start in starts:
                 chosen = slice(start, min(start + VALIDATION_BATCH, rows))
                 loss, predictions = judge(*take(run.validation, chosen, run.place.device))
                 shown = None if predictions is None else predictions.float().cpu().numpy()
-                found.append((loss.item() * (chosen.stop - start), shown))
-        found = parallel.gather(found)
-        mean = self._finite(sum(part for part, _ in found) / rows)
+                parts.append((loss.item() * (chosen.stop - start), shown))
+        parts = parallel.gather(parts)
+        mean = self._finite(sum(loss for loss, _ in parts) / rows)
         metric, labels = run.objective.metric, run.validation.labels
         if metric is None or labels is None:
             return mean, None
-        predicted = np.concatenate([shown for _, shown in found if shown is not None])
-        return mean, metric.of(np.asarray(labels), predicted)
+        predicted = np.concatenate([shown for _, shown in parts if shown is not None])
+        value = metric.of(np.asarray(labels), predicted)
+        if value is None and self.section.keep == "metric":
+            found = f"metric, and the validation rows have no {metric.name}: they are of one class"
+            raise ConfigError("keep", found, "loss, or a split with rows of both classes")
+        return mean, value
 
     def _log_epoch(self, record: EpochRecord) -> None:
         for log in self.run.logs:
@@ -236,8 +257,7 @@ class _Fitting:
         return records[-1].epoch - self.history().best.epoch >= patience
 
     def _set_learning_rate(self, step: int) -> float:
-        section, run = self.section, self.run
-        total = section.epochs * run.steps
+        section, total = self.section, self.run.total_steps
         factor = learning_rate_factor(section.schedule, step, total, section.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -26,16 +26,21 @@ def binary_focal(
     Source: Lin et al. 2017, "Focal loss for dense object detection", arXiv 1708.02002, equation 4.
     """
     labels = labels.float()
-    log_p = functional.logsigmoid(torch.where(labels > 0.5, logits, -logits))
+    true = torch.where(labels > 0.5, logits, -logits)
     weight = torch.where(labels > 0.5, positive_weight, 1.0)
-    return (-weight * (1 - log_p.exp()) ** gamma * log_p).mean()
+    # In logarithms: where p rounds to 1, a power below 1 of 1 - p has an infinite gradient.
+    factor = torch.exp(gamma * functional.logsigmoid(-true))
+    return (-weight * factor * functional.logsigmoid(true)).mean()
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     """Returns the focal loss of logits (rows, classes) with integer labels (rows,)."""
     chosen = labels.long()[:, None]
     log_p = functional.log_softmax(logits, dim=1).gather(1, chosen)[:, 0]
-    return (-((1 - log_p.exp()) ** gamma) * log_p).mean()
+    others = logits.scatter(1, chosen, -torch.inf)
+    # In logarithms, as above.
+    log_rest = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
+    return (-torch.exp(gamma * log_rest) * log_p).mean()
 
 
 def cross_entropy(
@@ -47,6 +52,14 @@ def cross_entropy(
     """
     weight = None if weights is None else torch.tensor(weights, device=logits.device)
     return functional.cross_entropy(logits, labels.long(), weight=weight, label_smoothing=smoothing)
+
+
+def next_token(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Returns the cross-entropy of logits (n, vocabulary) with tokens (n,); 0 of no tokens.
+
+    A mini-batch, or the share of one process, may hold nothing but padding.
+    """
+    return functional.cross_entropy(logits, tokens, reduction="sum") / max(1, len(tokens))
 
 
 def pinball(predictions: Tensor, labels: Tensor, quantiles: list[float]) -> Tensor:
@@ -125,11 +138,14 @@ def soft_binary(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
 def soft_classes(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Returns the cross-entropy with the teacher's probabilities, both logits (rows, classes).
 
+    It is 0 without rows, as ``next_token``.
+
     Source: Hinton et al. 2015, arXiv 1503.02531, section 2; the square of the temperature keeps
     the size of the gradient.
     """
     soft = torch.softmax(teacher / temperature, dim=1)
-    return temperature**2 * functional.cross_entropy(logits / temperature, soft)
+    total = functional.cross_entropy(logits / temperature, soft, reduction="sum")
+    return temperature**2 * total / max(1, len(logits))
 
 
 def feature_distance(feature: Tensor, teacher: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from qtool.config.model import TorchModel
 from qtool.errors import ModelError
 from qtool.torchgraph.export import check_signature, named_outputs
-from qtool.training.user_code import first_line, importable, raised, user_function
+from qtool.training.user_code import first_line, importable, user_function, users_code
 
 
 def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -> nn.Module:
@@ -35,13 +35,11 @@ def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -
     where = f"model.torch {section.torch!r}"
     expected = "a function that returns the torch.nn.Module"
     function = user_function(section.torch, section.pythonpath, where, expected)
-    with importable(section.pythonpath):
-        try:
-            wants_inputs = "inputs" in inspect.signature(function).parameters
-            given = {"inputs": inputs} if wants_inputs and inputs is not None else {}
-            built = function(**{**given, **section.arguments})
-        except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise raised(where, error, "Check model.arguments and that code.") from error
+    action = "Check model.arguments and that code."
+    with importable(section.pythonpath), users_code(where, action):
+        wants_inputs = "inputs" in inspect.signature(function).parameters
+        given = {"inputs": inputs} if wants_inputs and inputs is not None else {}
+        built = function(**{**given, **section.arguments})
     if not isinstance(built, nn.Module):
         raise ModelError(where, f"returned a {type(built).__name__}", "a torch.nn.Module")
     return built
@@ -57,17 +55,25 @@ def check_forward(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> None
     Raises:
         ModelError: forward takes other inputs, raises, or returns something else.
     """
-    where = f"torch module {type(module).__name__}"
     check_signature(module, list(inputs))
     training = module.training
     try:
         with torch.no_grad():
-            output = module.eval()(**{name: torch.from_numpy(x) for name, x in inputs.items()})
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise raised(where, error, "Correct forward, or data.inputs.") from error
+            forward(module.eval(), {name: torch.from_numpy(x) for name, x in inputs.items()})
     finally:
         module.train(training)
-    named_outputs(module, output)
+
+
+def forward(module: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns what ``module`` makes of ``inputs``, by name.
+
+    Raises:
+        ModelError: its code raises, or returns something else than tensors.
+    """
+    where = f"torch module {type(module).__name__}"
+    with users_code(where, "Correct forward, or data.inputs."):
+        result = module(**inputs)
+    return named_outputs(module, result)
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> None:

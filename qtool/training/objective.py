@@ -37,7 +37,7 @@ from qtool.training.outputs import (
     targets,
     wrong_shape,
 )
-from qtool.training.user_code import raised, user_function
+from qtool.training.user_code import user_function, users_code
 
 LossFunction = Callable[[Tensors, Tensor | None, Tensors], Tensor]
 """(outputs, labels, inputs) → mean loss, shape ()."""
@@ -115,13 +115,13 @@ class Criterion:
 
         Args:
             outputs: of the model that is trained.
-            teacher: outputs of the teacher, in the same order; inner values may follow.
+            teacher: outputs of the teacher, in the same order.
             inputs: of both.
             temperature: softens classes.
             teacher_output: whether the teacher returns logits or probabilities.
 
         Raises:
-            ModelError: an output of another shape.
+            ModelError: outputs that cannot be compared.
         """
         own, other = first_output(outputs), first_output(teacher)
         if self.task == "binary_classification":
@@ -129,17 +129,16 @@ class Criterion:
             return losses.soft_binary(*pair, temperature)
         if self.task == "multiclass_classification":
             logits = class_logits(own, self.output), class_logits(other, teacher_output)
-            return losses.soft_classes(*logits, temperature)
+            return losses.soft_classes(*_alike(*logits), temperature)
         if isinstance(self.section, NextToken):
+            own, other = _alike(own, other)
             tokens, ignore = _tokens(self.section, inputs), self.section.ignore
-            student, _ = next_token_logits(own, tokens, ignore)
-            return losses.soft_classes(
-                student, next_token_logits(other, tokens, ignore)[0], temperature
-            )
-        pairs = list(zip(outputs.values(), teacher.values(), strict=False))
-        for own, other in pairs:
-            if own.shape != other.shape:
-                raise wrong_shape(other, f"the teacher's to be that of the model, {own.shape}")
+            student, taught = (next_token_logits(x, tokens, ignore)[0] for x in (own, other))
+            return losses.soft_classes(student, taught, temperature)
+        if len(outputs) != len(teacher):
+            found = f"the teacher has {len(teacher)} outputs, the model {len(outputs)}"
+            raise ModelError("distill.teacher", found, "as many")
+        pairs = map(_alike, outputs.values(), teacher.values())
         return torch.stack([functional.mse_loss(own, other) for own, other in pairs]).sum()
 
 
@@ -173,7 +172,7 @@ def _function(section: Loss, task: Task, output: Output) -> LossFunction:
     if isinstance(section, Contrastive):
         return lambda outputs, labels, _: _contrastive(section, outputs, labels)
     if isinstance(section, NextToken):
-        return lambda outputs, _, inputs: losses.cross_entropy(
+        return lambda outputs, _, inputs: losses.next_token(
             *next_token_logits(first_output(outputs), _tokens(section, inputs), section.ignore)
         )
     of_first = _of_first_output(section, task, output)
@@ -191,6 +190,7 @@ def _of_first_output(
 
         def cross_entropy(x: Tensor, y: Tensor) -> Tensor:
             logits = class_logits(x, output)
+            _check_class_weights(section, logits)
             return losses.cross_entropy(logits, check_classes(logits, y), *options)
 
         return cross_entropy
@@ -234,6 +234,19 @@ def _of_regression(section: Loss) -> Callable[[Tensor, Tensor], Tensor]:
     return gaussian if isinstance(section, GaussianNll) else squared
 
 
+def _check_class_weights(section: CrossEntropy, logits: Tensor) -> None:
+    weights, classes = section.class_weights, logits.shape[1]
+    if weights is not None and len(weights) != classes:
+        found = f"{len(weights)} weights for {classes} classes"
+        raise ConfigError("loss.class_weights", found, "one for each class")
+
+
+def _alike(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    if own.shape != other.shape:
+        raise wrong_shape(other, f"the teacher's to be that of the model, {(*own.shape,)}")
+    return own, other
+
+
 def _contrastive(section: Contrastive, outputs: Tensors, labels: Tensor | None) -> Tensor:
     vectors = list(outputs.values())
     if len(vectors) == 2:
@@ -266,12 +279,16 @@ def _users(section: FunctionLoss) -> LossFunction:
     function = user_function(section.function, section.pythonpath, where, expected)
 
     def loss(outputs: Tensors, labels: Tensor | None, inputs: Tensors) -> Tensor:
-        try:
+        given = [*outputs.values(), *inputs.values(), *([] if labels is None else [labels])]
+        versions = [tensor._version for tensor in given]
+        with users_code(where, "Correct that code."):
             found = function(dict(outputs), labels, dict(inputs), **section.arguments)
-        except Exception as error:  # the user's code may raise anything
-            raise raised(where, error, "Correct that code.") from error
         if not isinstance(found, Tensor) or found.ndim != 0:
             raise ModelError(where, f"returned {_described(found)}", "a tensor of shape ()")
+        # The metric and the distillation read the same tensors.
+        if [tensor._version for tensor in given] != versions:
+            expected = "a function that only reads them"
+            raise ModelError(where, "changed a tensor in place", expected, "Clone it first.")
         return found
 
     return loss

@@ -100,11 +100,17 @@ def next_token_logits(output: Tensor, tokens: Tensor, ignore: int | None) -> tup
     """
     if output.ndim != 3 or output.shape[:2] != tokens.shape:
         raise wrong_shape(output, f"{(*tokens.shape,)} and the vocabulary")
+    if tokens.shape[1] < 2:
+        raise ModelError("loss", f"{tokens.shape[1]} token per row", "at least two, to predict one")
     logits, wanted = output[:, :-1].flatten(0, 1), tokens[:, 1:].flatten().long()
-    if ignore is None:
-        return logits, wanted
-    kept = wanted != ignore
-    return logits[kept], wanted[kept]
+    if ignore is not None:
+        kept = wanted != ignore
+        logits, wanted = logits[kept], wanted[kept]
+    unknown = wanted[(wanted < 0) | (wanted >= output.shape[2])]
+    if len(unknown):
+        found = f"a vocabulary of {output.shape[2]}, and the token {int(unknown[0])}"
+        raise ModelError("model output", found, "a logit for every token", "Check data.inputs.")
+    return logits, wanted
 
 
 def wrong_shape(output: Tensor, expected: str) -> ModelError:

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
+from qtool.errors import OutputError
 from qtool.training.reproducible import choose_device
 
 T = TypeVar("T")
@@ -57,7 +58,8 @@ class Parallel:
             torch.zeros_like(p).view(-1) if p.grad is None else p.grad.reshape(-1) for p in trained
         ]
         joined = torch.cat(parts)
-        dist.all_reduce(joined)
+        with _others_answer():
+            dist.all_reduce(joined)
         pieces = torch.split(joined, [parameter.numel() for parameter in trained])
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
@@ -67,32 +69,37 @@ class Parallel:
         if self.processes == 1:
             return items
         found: list[list[T]] = [[] for _ in range(self.processes)]
-        dist.all_gather_object(found, items)
+        with _others_answer():
+            dist.all_gather_object(found, items)
         longest = max(len(part) for part in found)
         return [part[i] for i in range(longest) for part in found if i < len(part)]
 
     def share_weights(self, module: nn.Module) -> None:
         """Gives every process the parameters and buffers of rank 0."""
-        if self.processes > 1:
-            for tensor in module.state_dict().values():
-                dist.broadcast(tensor, src=0)
+        self._share(module.state_dict().values())
 
     def share_buffers(self, module: nn.Module) -> None:
         """Gives every process the buffers of rank 0: running statistics are of its rows only."""
-        if self.processes > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+        self._share(module.buffers())
 
     def send(self, job: Any) -> None:
         """Gives every other process, which waits in ``receive``, the same job."""
         if self.processes > 1:
-            dist.broadcast_object_list([job], src=0)
+            with _others_answer():
+                dist.broadcast_object_list([job], src=0)
 
     def receive(self) -> Any:
         """Returns the next job that rank 0 sends."""
         box = [None]
-        dist.broadcast_object_list(box, src=0)
+        with _others_answer():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def _share(self, tensors: Iterable[torch.Tensor]) -> None:
+        if self.processes > 1:
+            for tensor in tensors:
+                with _others_answer():
+                    dist.broadcast(tensor, src=0)
 
 
 ALONE = Parallel()
@@ -148,6 +155,21 @@ def joined() -> Iterator[Parallel]:
         yield current()
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _others_answer() -> Iterator[None]:
+    """Says that another process ended, which torch reports as a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition(". ")[0]
+        raise OutputError(
+            "torchrun",
+            f"a process does not get on with the others ({reason})",
+            "all processes at work",
+            "The one that ended first says why. Run again: training goes on from its checkpoint.",
+        ) from error
 
 
 def current() -> Parallel:

@@ -14,6 +14,7 @@ from torch import Tensor
 from qtool.config.model import Output
 from qtool.config.training import Distill, TrainQat
 from qtool.data.memory_map import Rows
+from qtool.errors import ConfigError
 from qtool.history import History
 from qtool.progress import Progress
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
@@ -37,10 +38,12 @@ class Teacher:
     Attributes:
         forward: runs it, without gradients.
         output: whether its first output holds logits or probabilities.
+        output_names: its outputs that are learned from, in their order.
     """
 
     forward: Forward
     output: Output
+    output_names: Sequence[str]
 
 
 def train_qat(
@@ -87,13 +90,14 @@ def train_qat(
         StaleArtifactError: the checkpoint is damaged or belongs to another run.
     """
     fp32.to(place.device)
-    learn_from = teacher or Teacher(fp32, criterion.output)
+    learn_from = teacher or Teacher(fp32, criterion.output, fp32.output_names)
 
     def judged(forward: Forward) -> _Taught:
         names = graph.graph.output_names
         return _Taught(forward, names, learn_from, criterion, section.distill)
 
-    taught, reference = judged(forward or graph), judged(fp32)
+    # A compiled module has no truth value: it asks the graph for its length.
+    taught, reference = judged(graph if forward is None else forward), judged(fp32)
     run = Fit(
         "train QAT",
         graph,
@@ -144,13 +148,18 @@ class _Taught:
             return self.criterion.loss(outputs, labels, inputs)
         with torch.no_grad():
             taught = self.teacher.forward(inputs, list(self.features.values()))
+        wanted = {name: taught[name] for name in self.teacher.output_names}
         softened = self.criterion.distillation(
-            outputs, taught, inputs, distill.temperature, self.teacher.output
+            outputs, wanted, inputs, distill.temperature, self.teacher.output
         )
         if distill.weight < 1:
             labelled = self.criterion.loss(outputs, labels, inputs)
             softened = (1 - distill.weight) * labelled + distill.weight * softened
         for own, other in self.features.items():
+            shapes = (*values[own].shape,), (*taught[other].shape,)
+            if shapes[0] != shapes[1]:
+                found = f"{own!r} has the shape {shapes[0]}, {other!r} of the teacher {shapes[1]}"
+                raise ConfigError("distill.features", found, "values of one shape")
             distance = feature_distance(values[own], taught[other])
             softened = softened + distill.feature_weight * distance
         return softened
@@ -160,11 +169,14 @@ def phases(graph: FakeQuantGraph, section: TrainQat) -> Callable[[float], None]:
     """Returns what switches quantization on and learning of scales off as training goes on."""
     stages = section.progressive
     freeze = math.inf if stages.freeze_scales_from is None else stages.freeze_scales_from
+    quantized = True, True  # as a new graph is
 
     def phase(epoch: float) -> None:
-        graph.quantize(
-            weights=epoch >= stages.weights_from, activations=epoch >= stages.activations_from
-        )
+        nonlocal quantized
+        wanted = epoch >= stages.weights_from, epoch >= stages.activations_from
+        if wanted != quantized:  # to change it costs as much as some steps
+            graph.quantize(weights=wanted[0], activations=wanted[1])
+            quantized = wanted
         graph.log_scale_factors.requires_grad_(section.learn_scales and epoch < freeze)
 
     return phase

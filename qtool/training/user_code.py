@@ -7,7 +7,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +16,8 @@ import torch
 
 from qtool.errors import ModelError
 
-TORCH = str(Path(torch.__file__).parent)
-"""Errors are placed in the user's code, not in what it calls there."""
+NOT_THE_USERS = ("<frozen", str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+"""Errors are placed in the user's code, not in what it calls or what calls it."""
 
 
 def user_function(
@@ -61,14 +61,31 @@ def importable(directory: Path | None) -> Iterator[None]:
         sys.path[:] = previous
 
 
-def raised(where: str, error: Exception | SystemExit, action: str) -> ModelError:
-    """Returns the error that names the line of the user's code that raised ``error``."""
+@contextmanager
+def users_code(where: str, action: str) -> Iterator[None]:
+    """Runs code of the user: its prints go to stderr, since stdout carries the result.
+
+    Args:
+        where: what runs, for errors.
+        action: what to do about an error.
+
+    Raises:
+        ModelError: it raised.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise _raised(where, error, action) from error
+
+
+def _raised(where: str, error: Exception | SystemExit, action: str) -> ModelError:
     frames = traceback.extract_tb(error.__traceback__)
-    frame = [f for f in frames if not f.filename.startswith(("<frozen", TORCH))][-1]
-    place = f"{frame.filename}:{frame.lineno}"
+    users = [frame for frame in frames if not frame.filename.startswith(NOT_THE_USERS)]
+    place = f"{users[-1].filename}:{users[-1].lineno} " if users else ""
     if isinstance(error, SyntaxError):
-        place = f"{error.filename}:{error.lineno}"
-    found = f"{place} raised {type(error).__name__}: {first_line(error)}"
+        place = f"{error.filename}:{error.lineno} "
+    found = f"{place}raised {type(error).__name__}: {first_line(error)}"
     return ModelError(where, found, "no error", action)
 
 
@@ -79,10 +96,11 @@ def first_line(error: Exception | SystemExit) -> str:
 
 def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:
     try:
-        module = importlib.import_module(name)
+        with redirect_stdout(sys.stderr):
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise raised(where, error, "Install what that module imports.") from error
+            raise _raised(where, error, "Install what that module imports.") from error
         looked = f"{pythonpath} and " if pythonpath else ""
         raise ModelError(
             where,
@@ -91,7 +109,7 @@ def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:
             "Set pythonpath to the directory that holds the module.",
         ) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise raised(where, error, "Correct that code.") from error
+        raise _raised(where, error, "Correct that code.") from error
     file = module.__file__
     if pythonpath is not None and file is not None:
         inside = Path(file).resolve().is_relative_to(pythonpath.resolve())

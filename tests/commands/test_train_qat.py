@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,21 @@ def test_any_onnx_model_can_be_the_teacher(project):
     assert with_features.fp32_loss < with_features.epochs[0].validation_loss
 
 
+def classifier():
+    """A classifier as boosting libraries export it: labels first, then probabilities."""
+    numbers = ir.TensorType(ir.DataType.FLOAT)
+    x = ir.val("numeric", type=numbers, shape=ir.Shape(["batch", 6]))
+    probabilities = ir.val("probabilities", type=numbers, shape=ir.Shape(["batch", 2]))
+    label = ir.val("label", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["batch"]))
+    weights = {"coefficients": [-1.0] * 6 + [1.0] * 6, "intercepts": [0.0, 0.0]}
+    attributes = {"classlabels_ints": [0, 1], **weights}
+    outputs = [label, probabilities]
+    node = ir.node("LinearClassifier", [x], attributes, domain="ai.onnx.ml", outputs=outputs)
+    imports = {"": 17, "ai.onnx.ml": 3}
+    graph = ir.Graph([x], outputs, nodes=[node], opset_imports=imports, name="classifier")
+    return ir.Model(graph, ir_version=8)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -99,6 +115,12 @@ def test_any_onnx_model_can_be_the_teacher(project):
         ("train_qat.distill={teacher: {onnx: MODEL}, features: {a: b}}", "no value 'b'"),
         ("train_qat.distill={features: {a: b}}", "no value named 'a'"),
         ("train_qat.frozen=[Sinh]", "'Sinh' matches no node"),
+        ("train_qat.frozen=[Gemm]", "which is quantized (static); expected nodes that stay"),
+        ("train_qat.distill={teacher: {onnx: CLASSIFIER}}", "'label' of the teacher"),
+        (
+            "train_qat={keep: metric, warmup_steps: 5000, epochs: 1}",
+            "warmup_steps: 5000 in a training of",
+        ),
         ("train_qat.loss={name: huber}", "huber in the task binary_classification"),
         ("train_qat.augment={noise: {amount: 1}}", "'amount' is no model input"),
         ("train_qat.device=cuda", "cuda, which this machine has not"),
@@ -110,7 +132,9 @@ def test_options_that_do_not_fit_are_refused(project, override, message):
     if "cuda" in override and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     directory = project / "runs" / "refused"
-    override = override.replace("MODEL", str(project / "model.onnx"))
+    (project / "classifier.onnx").write_bytes(model_bytes(classifier()))
+    for name in ("model.onnx", "classifier.onnx"):
+        override = override.replace(name.partition(".")[0].upper(), str(project / name))
     done = qtool(
         "train-qat", project / "qat.yaml", "--run-dir", directory, *SMALL, "--set", override
     )
@@ -164,15 +188,12 @@ class Body(nn.Module):
     def __init__(self, width, outputs):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(width, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, outputs)
+            nn.Linear(width, 16), nn.BatchNorm1d(16), nn.ReLU(),
+            nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, outputs)
         )
 
     def forward(self, x):
         return self.layers(x)
-
-def squared(outputs, labels, inputs):
-    (output,) = outputs.values()
-    return (output - labels.reshape(len(labels), -1)).square().mean()
 
 class Towers(nn.Module):
     def __init__(self, width):
@@ -243,6 +264,22 @@ def test_other_tasks_train_in_fp32_and_quantized(tasks, task):
     assert record.best.validation_loss < 0.95 * record.epochs[0].validation_loss
     assert history(directory).best.validation_loss <= history(directory).epochs[0].validation_loss
     assert json.loads((directory / "train-qat" / "parity.json").read_text())["equal_share"] > 0.999
+
+
+def test_the_loss_of_training_is_part_of_the_key_when_qat_has_none(tasks):
+    directory, path = tasks / "runs" / "loaded", ("--pythonpath", tasks / "src")
+    options = ("--run-dir", directory, "--quiet", *path)
+    arguments = (tasks / "config.yaml", *options, "--set", "task=multiclass_classification")
+    label = ("--set", "data.label=kind", "--set", "train_qat.epochs=1")
+    succeeded("train-qat", *arguments, *label, "--set", "training.epochs=1")
+    weights = tasks / "weights.pt"
+    shutil.copy(directory / "fp32" / "weights.pt", weights)
+    keys = []
+    for loss in ("focal", "cross_entropy"):
+        loaded = ("--set", f"model.checkpoint={weights}", "--set", f"training.loss.name={loss}")
+        succeeded("train-qat", *arguments, *label, *loaded)
+        keys.append(json.loads((directory / "train-qat" / "stage.json").read_text())["key"])
+    assert keys[0] != keys[1]
 
 
 def together(project, directory, *arguments):

@@ -9,6 +9,9 @@ from support.quantizing import parameters_for, quantized, relative_error, run
 
 from qtool.config.quantization import StaticQuantization
 from qtool.errors import ModelError
+from qtool.graph.parameters import planned_params
+from qtool.graph.plan import WeightPlan
+from qtool.numerics.affine import QuantSpec
 
 ROWS = {"x": np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)}
 
@@ -31,6 +34,24 @@ def test_a_bias_beside_tiny_weights_is_kept(size, per_channel):
     section = StaticQuantization(method="static", per_channel=per_channel)
     _, _, int8 = quantized(model, ROWS, section)
     assert relative_error(run(int8, ROWS), run(model, ROWS)) < 0.02
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_bias_of_pruned_weights_has_room_to_be_trained(per_channel):
+    model = changed(w1=lambda w: 0 * w, b1=lambda b: 3.0)
+    section = StaticQuantization(method="static", per_channel=per_channel)
+    _, _, parameters = parameters_for(model, ROWS, section)
+    step = parameters.activations["a0"].scale * parameters.weights["w1"].scale
+    # Of the 31 bits that int32 has, one is left for the products.
+    assert (np.abs(3.0 * 2**6 / step) <= 2.0**30).all()
+    assert (np.abs(3.0 / step) >= 2.0**23).all()
+
+
+def test_narrow_channels_with_few_bits_are_narrow_already():
+    weight = np.random.default_rng(1).standard_normal((9, 4)).astype(np.float32)
+    spec = QuantSpec("int8", symmetric=True, axis=1, bits=4)
+    narrow = planned_params(weight, WeightPlan(spec, narrow=(0, 1)))
+    np.testing.assert_array_equal(narrow.scale, planned_params(weight, WeightPlan(spec)).scale)
 
 
 def test_usual_scales_stay_what_the_weights_say():

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torchgraph.graphs import minmax_activations, scoring_inputs, scoring_model, scoring_plan
 
-from qtool.errors import ModelError, StaleArtifactError
+from qtool.errors import ConfigError, ModelError, StaleArtifactError
 from qtool.numerics.affine import QuantSpec, fake_quantize, quantize, quantize_columns
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
+from qtool.torchgraph.frozen import Frozen
 from qtool.torchgraph.importer import TorchGraph
 
 
@@ -202,6 +203,14 @@ def test_fixed_scales_get_no_gradient():
     graph(inputs)["output"].sum().backward()
     assert graph.log_scale_factors.grad is None
     assert all(parameter.grad is not None for parameter in graph.graph.parameters())
+
+
+def test_a_frozen_node_may_not_be_quantized():
+    frozen = Frozen(("fc2",), lambda model, where: dict)
+    graph, inputs = TorchGraph(scoring_model(), frozen=frozen), scoring_inputs(9)
+    activations = minmax_activations(TorchGraph(scoring_model()), scoring_plan(), inputs)
+    with pytest.raises(ConfigError, match=r"train_qat.frozen: node 'fc2'.*planned as static"):
+        FakeQuantGraph(graph, scoring_plan(), activations)
 
 
 def test_a_plan_of_another_graph_is_refused():

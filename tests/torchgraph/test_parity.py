@@ -26,8 +26,9 @@ from qtool.config.quantization import (
     StorageQuantization,
     WeightOnlyQuantization,
 )
+from qtool.errors import ModelError
 from qtool.evaluation.parity import session_with_codes
-from qtool.graph.parameters import Parameters
+from qtool.graph.parameters import Parameters, constants_of, with_constants
 from qtool.graph.plan import Plan, WeightPlan
 from qtool.graph.writing.activations import codes_name
 from qtool.graph.writing.writer import write
@@ -146,6 +147,48 @@ def test_narrow_channels():
 
     output, simulated, actual = both(residual_mlp(), rows_of(32), PER_CHANNEL, narrow)
     assert_codes_equal(simulated, actual, output)
+
+
+def test_training_keeps_narrow_channels_narrow():
+    model, rows = fraud_like(), fraud_rows(200)
+    prepared, plan, parameters = parameters_for(model, rows, PER_CHANNEL)
+    weights = {
+        name: dataclasses.replace(weight, narrow=(0,)) if weight.spec.axis == 1 else weight
+        for name, weight in plan.weights.items()
+    }
+    plan = dataclasses.replace(plan, weights=weights)
+    graph = FakeQuantGraph(TorchGraph(prepared), plan, parameters.activations)
+    with torch.no_grad():
+        for parameter in graph.graph.parameters():
+            parameter.mul_(4 + torch.rand_like(parameter))
+    trained = with_constants(prepared, graph.weights())
+    learned = Parameters(constants_of(trained), graph.activation_qparams(), graph.weight_qparams())
+    int8 = write(trained, plan, learned, {})
+    codes = {
+        name: int8.graph.initializers[f"{name}.codes"].const_value.numpy()
+        for name, weight in plan.weights.items()
+        if weight.narrow
+    }
+    assert codes
+    assert all(np.abs(code[:, 0]).max() == 63 for code in codes.values())
+    assert any(np.abs(code).max() == 127 for code in codes.values())
+    session = session_with_codes(int8, plan)
+    tensors = {name: torch.from_numpy(array) for name, array in rows.items()}
+    simulated = {
+        codes_name(name): found for name, found in graph.codes(tensors, plan.activations).items()
+    }
+    assert_codes_equal(simulated, session.run(rows, list(simulated)), output="")
+
+
+def test_a_value_inside_of_a_kernel_cannot_be_captured():
+    rows = rows_of(32)
+    prepared, plan, parameters = parameters_for(residual_mlp(), rows, STATIC)
+    graph = FakeQuantGraph(TorchGraph(prepared), plan, parameters.activations)
+    adds = [node.outputs[0].name for node in prepared.graph if node.op_type == "Add"]
+    folded = [name for name in adds if name not in plan.activations]
+    assert folded
+    with pytest.raises(ModelError, match=f"value '{folded[0]}': part of the kernel"):
+        graph({"x": torch.from_numpy(rows["x"])}, capture=folded)
 
 
 @pytest.mark.parametrize("bits", [4, 3, 2])

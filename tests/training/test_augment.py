@@ -67,9 +67,37 @@ def test_a_function_of_the_user_changes_rows():
     assert torch.equal(changed(users("swap"), values)["numeric"], -values["numeric"])
 
 
-def test_a_function_that_loses_an_input_is_refused():
-    with pytest.raises(ModelError, match="returned the inputs numeric; expected numeric, category"):
-        changed(users("forget"), inputs())
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("forget", "returned the inputs numeric; expected numeric, category"),
+        ("inputs_only", "returned a dict; expected a pair"),
+        ("fewer_rows", r"'numeric' as a Tensor of shape \(1, 3\); expected .* \(2000, 3\)"),
+        ("arrays", "'numeric' as a ndarray"),
+        ("doubles", "'numeric' as torch.float64; expected torch.float32"),
+        ("leave", r"user_losses.py:\d+ raised SystemExit: 0"),
+    ],
+)
+def test_faults_of_the_users_function_are_named(name, message):
+    with pytest.raises(ModelError, match=message):
+        changed(users(name), inputs())
+
+
+def test_labels_may_become_numbers_but_not_be_lost():
+    labels = torch.tensor([0, 1])
+    change = augmentation(users("swap"), loss, NAMES)
+    assert change(inputs(2), labels)[1] is labels
+    with pytest.raises(ModelError, match="the labels as a NoneType"):
+        augmentation(users("no_labels"), loss, NAMES)(inputs(2), labels)
+
+
+def test_an_input_that_does_not_move_the_loss_is_refused():
+    section = Augment(adversarial=Adversarial(inputs=["idle"], epsilon=0.1))
+    change = augmentation(section, loss, [*NAMES, "idle"])
+    values = {**inputs(2), "idle": torch.ones(2, 1)}
+    values["numeric"].requires_grad_()
+    with pytest.raises(ConfigError, match="no gradient with respect to 'idle'"):
+        change(values, None)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training.samples import StopAfter, Stopped, make_rows, scorer
+from training.samples import Scorer, StopAfter, Stopped, make_rows, scorer
 
 from qtool.config.losses import Focal, FunctionLoss
 from qtool.config.training import Adversarial, Augment, Training
@@ -31,13 +31,22 @@ ROWS, VALIDATION = make_rows(600), make_rows(300, seed=2)
 BCE = criterion(None, "binary_classification", "logit")
 
 
-def train(module, folder, progress=None, section=SECTION, rows=ROWS, judge=BCE, **options):
+def train(
+    module,
+    folder,
+    progress=None,
+    section=SECTION,
+    rows=ROWS,
+    judge=BCE,
+    validation=VALIDATION,
+    **options,
+):
     checkpoint = folder / "training.checkpoint"
     progress = progress or SilentProgress()
     return train_fp32(
         module,
         rows,
-        VALIDATION,
+        validation,
         section,
         judge,
         seed=3,
@@ -130,6 +139,9 @@ def test_the_metric_can_choose_the_epoch(tmp_path):
     section = SECTION.model_copy(update={"keep": "metric"})
     history = train(scorer(), tmp_path, section=section)
     assert history.best.validation_metric == max(r.validation_metric for r in history.epochs)
+    one_class = Rows(VALIDATION.inputs, np.zeros_like(VALIDATION.labels))
+    with pytest.raises(ConfigError, match="no auc: they are of one class"):
+        train(scorer(), tmp_path / "no checkpoint", section=section, validation=one_class)
     nothing = criterion(FUNCTION, "representation", "logit")
     with pytest.raises(ConfigError, match="metric, which this loss has not"):
         train(scorer(), tmp_path, section=section, judge=nothing)
@@ -194,7 +206,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, position):
 def test_the_checkpoint_of_another_run_is_refused(tmp_path):
     train(scorer(), tmp_path)
     other = SECTION.model_copy(update={"learning_rate": 1e-4})
-    with pytest.raises(StaleArtifactError, match="another run"):
+    with pytest.raises(StaleArtifactError, match=r"run \(learning_rate: .*\); .* 0\.0001\."):
         train(scorer(), tmp_path, section=other)
 
 
@@ -203,6 +215,40 @@ def test_a_loss_that_is_not_finite_says_where(tmp_path):
     inputs["numeric"][:, 1] = np.nan
     with pytest.raises(ModelError, match=r"train FP32, epoch 1, step 1: the loss is nan.*Lower"):
         train(scorer(), tmp_path, rows=Rows(inputs, ROWS.labels))
+
+
+def test_more_warm_up_than_training_is_refused(tmp_path):
+    section = SECTION.model_copy(update={"warmup_steps": 10_000})
+    with pytest.raises(ConfigError, match="warmup_steps: 10000 in a training of"):
+        train(scorer(), tmp_path, section=section)
+
+
+def test_a_loss_without_a_gradient_is_refused(tmp_path):
+    constant = FUNCTION.model_copy(update={"function": "user_losses:constant"})
+    judge = criterion(constant, "binary_classification", "logit")
+    with pytest.raises(ModelError, match="depends on nothing that is trained"):
+        train(scorer(), tmp_path, judge=judge)
+
+
+def test_faults_that_show_in_training_only_are_placed_in_the_users_code(tmp_path):
+    class Faulty(Scorer):
+        def forward(self, numeric, category):
+            if self.training:
+                raise KeyError("amount")
+            return super().forward(numeric, category)
+
+    with pytest.raises(ModelError, match=r"test_fp32.py:\d+ raised KeyError: 'amount'"):
+        train(Faulty(), tmp_path)
+
+
+def test_mixed_precision_is_judged_in_float32(tmp_path):
+    """Epoch 0 is the same model, whatever it will be trained with."""
+    losses = []
+    for mixed in (False, True):
+        (tmp_path / str(mixed)).mkdir()
+        section = SECTION.model_copy(update={"mixed_precision": mixed})
+        losses.append(train(scorer(), tmp_path / str(mixed), section=section).epochs[0])
+    assert losses[0] == losses[1]
 
 
 def test_a_last_batch_of_one_row_is_left_out(tmp_path):

@@ -148,6 +148,15 @@ class TestMLflow:
         runs = self.runs(store, "fraud-2b")
         assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
 
+    def test_a_database_that_was_never_finished_is_made_again(self, tmp_path: Path) -> None:
+        """MLflow cannot open one that lacks half of its tables."""
+        (tmp_path / "mlflow").mkdir()
+        (tmp_path / "mlflow" / ".mlflow.db.tmp").write_bytes(b"half a database")
+        (log,) = open_logs(["mlflow"], tmp_path, "fraud-6f")
+        train(log)
+        assert len(self.runs(tmp_path, "fraud-6f")) == 1
+        assert not (tmp_path / "mlflow" / ".mlflow.db.tmp").exists()
+
     def test_many_steps_are_sent_before_they_fill_memory(self, store: Path) -> None:
         (log,) = open_logs(["mlflow"], store, "fraud-3c")
         for step in range(WAITING_METRICS):

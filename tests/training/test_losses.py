@@ -41,6 +41,17 @@ def test_focal_loss_without_focus_is_cross_entropy(seed):
     )
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_sure_rows_has_a_gradient(gamma):
+    """Where p rounds to 1, (1 - p) ** 0.5 would have an infinite one."""
+    logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
+    loss = losses.focal(logits, torch.tensor([0, 0]), gamma)
+    loss = loss + losses.binary_focal(logits[:, 0], torch.tensor([1, 1]), gamma)
+    loss.backward()
+    assert loss.item() == pytest.approx(200)
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_class_weights_weigh_rows():
     """Rows of class 0 cost ln 2 each, at weight 3: (3 + 1) ln 2 over 3 + 1."""
     logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]])

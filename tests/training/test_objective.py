@@ -10,6 +10,7 @@ import torch
 
 from qtool.config.losses import (
     Contrastive,
+    CrossEntropy,
     FunctionLoss,
     GaussianNll,
     Huber,
@@ -120,6 +121,39 @@ def test_next_tokens_are_shifted_and_padding_is_left_out():
         everything.loss(one(logits), None, {"tokens": tokens, "positions": tokens})
 
 
+def test_a_batch_of_nothing_but_padding_costs_nothing():
+    model = criterion(NextToken(name="next_token", ignore=0), "language_model", "logit")
+    inputs = {"tokens": torch.zeros(2, 3, dtype=torch.int64)}
+    logits = torch.randn(2, 3, 4, requires_grad=True)
+    loss = model.loss(one(logits), None, inputs)
+    loss = loss + model.distillation(one(logits), one(logits), inputs, 2.0, "logit")
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([[1, 9]], "a vocabulary of 4, and the token 9"),
+        ([[1, -1]], "and the token -1"),
+        ([[1]], "1 token per row; expected at least two"),
+    ],
+)
+def test_tokens_that_cannot_be_predicted_are_named(tokens, message):
+    tokens = torch.tensor(tokens)
+    loss = criterion(None, "language_model", "logit").loss
+    with pytest.raises(ModelError, match=message):
+        loss(one(torch.zeros(*tokens.shape, 4)), None, {"tokens": tokens})
+
+
+def test_as_many_class_weights_as_classes():
+    section = CrossEntropy(name="cross_entropy", class_weights=[1.0, 2.0])
+    judge = criterion(section, "multiclass_classification", "logit")
+    with pytest.raises(ConfigError, match="2 weights for 3 classes"):
+        judge.loss(one(torch.zeros(2, 3)), torch.tensor([0, 1]), {})
+
+
 def test_contrastive_reads_two_towers_or_labels():
     loss = criterion(Contrastive(name="contrastive", temperature=1.0), "representation", "logit")
     pairs = {"left": torch.eye(2), "right": torch.eye(2)}
@@ -152,11 +186,18 @@ def test_a_function_of_the_user():
         ("vector", r"returned a Tensor of shape \(2, 1\); expected a tensor of shape \(\)"),
         ("broken", r"user_losses.py:\d+ raised KeyError: 'amount'"),
         ("square", "has no 'square'.*Did you mean 'squared'"),
+        ("leave", r"user_losses.py:\d+ raised SystemExit: 0"),
+        ("in_place", "changed a tensor in place"),
     ],
 )
 def test_faults_of_the_users_function_are_named(name, message):
     with pytest.raises(ModelError, match=message):
         function(name)(one(torch.zeros(2, 1)), None, {})
+
+
+def test_what_a_function_prints_goes_beside_the_result(capsys):
+    function("talking")(one(torch.zeros(2, 1)), None, {})
+    assert capsys.readouterr() == ("", "at work\n")
 
 
 @pytest.mark.parametrize(
@@ -182,3 +223,13 @@ def test_a_teacher_of_another_shape_is_refused():
     judge = criterion(None, "regression", "logit")
     with pytest.raises(ModelError, match="teacher"):
         judge.distillation(one(torch.zeros(4, 2)), one(torch.zeros(4, 1)), {}, 1.0, "logit")
+    judge = criterion(None, "multiclass_classification", "logit")
+    with pytest.raises(ModelError, match="teacher"):
+        judge.distillation(one(torch.zeros(4, 2)), one(torch.zeros(4, 3)), {}, 1.0, "logit")
+
+
+def test_a_teacher_with_fewer_outputs_is_refused():
+    judge = criterion(None, "representation", "logit")
+    towers = {"left": torch.zeros(4, 2), "right": torch.zeros(4, 2)}
+    with pytest.raises(ModelError, match="the teacher has 1 outputs, the model 2"):
+        judge.distillation(towers, one(torch.zeros(4, 2)), {}, 1.0, "logit")

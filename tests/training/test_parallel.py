@@ -105,6 +105,32 @@ def test_batch_statistics_are_those_of_one_process(tmp_path):
     assert weights["body.0.running_mean"].abs().sum() > 0
 
 
+LEFT_ALONE = """
+import os, sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from qtool.errors import OutputError
+from qtool.training.parallel import joined
+
+with joined() as parallel:
+    if not parallel.first:
+        os._exit(0)
+    try:
+        parallel.gather([1])
+    except OutputError as error:
+        Path(sys.argv[1]).write_text(str(error))
+"""
+
+
+def test_a_process_that_is_left_alone_says_so(tmp_path):
+    child, message = tmp_path / "child.py", tmp_path / "message"
+    child.write_text(LEFT_ALONE)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, str(child), str(message), *PATHS]
+    subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert message.read_text().startswith("torchrun: a process does not get on with the others")
+
+
 def test_alone_there_is_nothing_to_share():
     with joined() as parallel:
         assert parallel == Parallel() == current()

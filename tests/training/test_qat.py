@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from training.samples import StopAfter, Stopped, fitted_pair, fitted_weights, make_rows
 
 from qtool.config.training import Distill, Progressive, TrainQat
+from qtool.errors import ConfigError
 from qtool.progress import SilentProgress
 from qtool.training.objective import criterion
 from qtool.training.qat import Teacher, train_qat
@@ -118,7 +119,7 @@ def test_another_teacher_is_learned_from(weights, tmp_path):
         return {"probability": torch.sigmoid(-fp32(inputs)["output"])}
 
     section = SECTION.model_copy(update={"distill": Distill(weight=1.0), "learning_rate": 0.02})
-    train(graph, fp32, tmp_path, section, teacher=Teacher(opposite, "probability"))
+    train(graph, fp32, tmp_path, section, teacher=Teacher(opposite, "probability", ["probability"]))
     assert np.corrcoef(scores(graph)[:, 0], scores(fp32)[:, 0])[0, 1] < -0.5
 
 
@@ -138,21 +139,57 @@ def test_scales_are_frozen_at_the_end(weights, tmp_path):
 
 def test_quantization_sets_in_when_it_is_told_to(weights, tmp_path):
     fp32, graph = fitted_pair(weights)
-    seen = []
+    switched, steps, judged = [(True, True)], [], []
     quantize = graph.quantize
 
     def recorded(*, weights, activations):
-        seen.append((weights, activations))
+        switched.append((weights, activations))
         quantize(weights=weights, activations=activations)
 
     graph.quantize = recorded
+    graph.register_forward_pre_hook(
+        lambda module, _: (steps if module.training else judged).append(switched[-1])
+    )
     stages = Progressive(weights_from=0.5, activations_from=1.0)
     train(graph, fp32, tmp_path, SECTION.model_copy(update={"progressive": stages, "epochs": 2}))
-    # Judging quantizes both; of the 32 steps 8 are in float, 8 with weights only.
-    steps = [switches for switches in seen if switches != (True, True)]
-    assert steps == [(False, False)] * 8 + [(True, False)] * 8
+    assert steps == [(False, False)] * 8 + [(True, False)] * 8 + [(True, True)] * 16
+    assert set(judged) == {(True, True)}
 
 
-def test_training_that_never_quantizes_is_refused():
-    with pytest.raises(ValidationError, match="quantization would set in at epoch 3 of 3"):
-        TrainQat(epochs=3, progressive=Progressive(activations_from=3.0))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activations_from": 3.0}, "quantization would set in at epoch 3 of 3"),
+        ({"freeze_scales_from": 3.0}, "scales would freeze at epoch 3 of 3"),
+        ({"weights_from": 2.0}, "early_stopping: 2 epochs could end training before"),
+    ],
+)
+def test_stages_that_training_may_not_reach_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        TrainQat(epochs=3, early_stopping=2, progressive=Progressive(**options))
+
+
+def test_a_compiled_graph_is_trained_through_its_own_call(weights, tmp_path):
+    """What torch.compile returns has no truth value: it asks the original for its length."""
+
+    class Compiled:
+        calls = 0
+
+        def __len__(self):
+            raise TypeError
+
+        def __call__(self, inputs, names):
+            self.calls += 1
+            return graph(inputs, names)
+
+    fp32, graph = fitted_pair(weights)
+    compiled = Compiled()
+    train(graph, fp32, tmp_path, SECTION, forward=compiled)
+    assert compiled.calls == 3 * 16 + 4  # steps, and once for each judgement
+
+
+def test_features_of_other_shapes_are_refused(weights, tmp_path):
+    fp32, graph = fitted_pair(weights)
+    section = SECTION.model_copy(update={"distill": Distill(features={"output": "numeric"})})
+    with pytest.raises(ConfigError, match=r"'output' has the shape \(\d+, 1\), 'numeric'"):
+        train(graph, fp32, tmp_path, section)

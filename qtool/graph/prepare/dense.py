@@ -10,8 +10,8 @@ there is a bias Add(product, bias of shape (N,)).
    spread to (N,) and comes second in its Add.
 4. MatMul(x, Transpose(W)) gets the transposed constant, also where W is an embedding table too
    (tied weights): a table is read by rows and a layer multiplied, so they are quantized apart.
-5. Each layer owns its constants: an initializer that several places share is copied, or else two
-   layers would be quantized, and trained, as one.
+5. Each layer owns its constants: an initializer that several places share is copied, so that each
+   place has scales and an int32 bias of its own.
 
 The runtime fuses exactly this Gemm with the Q/DQ nodes around it (ONNX Runtime 1.31, QDQ Gemm
 selector); a float Add after a MatMul would stay a separate node, so the writer puts both into one

@@ -1,7 +1,8 @@
 """Constants that belong to one node.
 
-An initializer that several places share is copied where a layer is quantized, or else two layers
-would be quantized, and trained, as one.
+An initializer that several places share is copied where a layer is quantized: each place has scales
+and an int32 bias of its own. Training keeps equal copies of one weight one parameter
+(``torchgraph.importer``).
 """
 
 from __future__ import annotations

@@ -391,8 +391,9 @@ def predictions(model: ir.Model, inputs: dict[str, NDArray[Any]]) -> NDArray[np.
 def decisions(outputs: NDArray[np.float32], model: RealModel, middle: float) -> NDArray[Any]:
     """Returns what a row is taken for."""
     if model.task == "multiclass_classification":
-        return outputs.argmax(axis=1)
-    return outputs[:, 0] >= (0 if model.task == "binary_classification" else middle)
+        return np.asarray(outputs.argmax(axis=1))
+    threshold = 0.0 if model.task == "binary_classification" else middle
+    return np.asarray(outputs[:, 0] >= threshold)
 
 
 def batches(inputs: dict[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:

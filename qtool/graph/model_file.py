@@ -15,6 +15,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx.checker import ValidationError
+from onnx_ir.serde import SerdeError
 
 from qtool.errors import ModelError
 from qtool.graph.weights_file import (
@@ -70,7 +71,7 @@ def read_model(path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> ir.Mod
         raise ModelError(
             str(path), f"cannot be read ({error.strerror})", "a readable file"
         ) from error
-    except (DecodeError, ValidationError, ValueError, OSError) as error:
+    except (DecodeError, ValidationError, SerdeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             str(path),

@@ -2,7 +2,8 @@
 
 ``torchrun`` starts the processes and tells each its rank through the environment. Every process
 holds the same weights and makes the same optimizer step from the gradient of the whole
-mini-batch, so that the result differs from that of one process only by the order of float sums.
+mini-batch, so that the result differs from that of one process only by the order of float sums;
+but batch statistics, class weights and pairs within a batch are those of each process's share.
 """
 
 from __future__ import annotations

@@ -89,7 +89,6 @@ def test_errors_name_the_base_file_and_the_override(write, tmp_path):
             "quantization: {method: static, observer: {method: mse, percentile: 99}}",
             "it only with method: percentile",
         ),
-        ("train_qat: {epochs: 1}\nquantization: {method: dynamic}", "train_qat applies to"),
         ("training: {epochs: 1}", "training applies to a torch model"),
         ("quantization: {method: sttic}", "Did you mean 'static'?"),
         ("quantization: {samples: 5}", "no 'method'"),

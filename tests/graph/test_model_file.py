@@ -174,3 +174,23 @@ def test_opsets(tmp_path, opset, accepted):
     else:
         with pytest.raises(ModelError, match=f"ai.onnx opset {opset}; expected 11 to 23"):
             read_model(path)
+
+
+def test_outputs_that_are_maps_are_refused(tmp_path):
+    """As converters of tree ensembles write probabilities (ZipMap)."""
+    zipped = helper.make_node(
+        "ZipMap", ["p"], ["probabilities"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]
+    )
+    value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, value))
+    graph = helper.make_graph(
+        [zipped],
+        "graph",
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["rows", 2])],
+        [helper.make_value_info("probabilities", maps)],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
+    path = tmp_path / "ensemble.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+    with pytest.raises(ModelError, match=r"ensemble\.onnx"):
+        read_model(path)

@@ -145,7 +145,7 @@ class Subject:
     def rows(self, *, with_steps: bool) -> list[Row]:
         """Returns all rows of this case."""
         fp32 = self.score(self.prepared)
-        rows = [self._row("fp32_points", POINTS * fp32, "points", self.model.metric)]
+        rows = [self._row("fp32_points", POINTS * fp32, "points", "", self.model.metric)]
         control = POINTS * (self.score(self._control()) - fp32)
         rows.append(self._row("fp32_control_delta_points", control, "points"))
         chosen = VARIANTS[:1] if self.quick else VARIANTS

@@ -25,12 +25,11 @@ from qtool.training.batches import epoch_order, take
 from qtool.training.checkpoint import State, load_state, save_state
 from qtool.training.epoch_table import add_rows, columns
 from qtool.training.fit import Fit, Inputs, Judge
+from qtool.training.judging import judged
 from qtool.training.reproducible import reproducible, seed_step
 
 LOGGED_STEPS = 10
 """Steps between two values in the logs."""
-VALIDATION_BATCH = 4096
-"""Rows validated at a time: it decides the order of float sums, so it is fixed."""
 
 
 @dataclass
@@ -222,29 +221,8 @@ class _Fitting:
         position.rows, position.loss = 0, 0.0
 
     def _judged(self, judge: Judge) -> tuple[float, float | None]:
-        """Returns the mean loss and the metric over all validation rows."""
-        run, rows, parallel = self.run, len(self.run.validation), self.run.place.parallel
-        run.module.eval()
-        run.phase(math.inf)
-        starts = range(0, rows, VALIDATION_BATCH)[parallel.rank :: parallel.processes]
-        parts: list[tuple[float, NDArray[np.float32] | None]] = []
-        with torch.no_grad():
-            for start in starts:
-                chosen = slice(start, min(start + VALIDATION_BATCH, rows))
-                loss, predictions = judge(*take(run.validation, chosen, run.place.device))
-                shown = None if predictions is None else predictions.float().cpu().numpy()
-                parts.append((loss.item() * (chosen.stop - start), shown))
-        parts = parallel.gather(parts)
-        mean = self._finite(sum(loss for loss, _ in parts) / rows)
-        metric, labels = run.objective.metric, run.validation.labels
-        if metric is None or labels is None:
-            return mean, None
-        predicted = np.concatenate([shown for _, shown in parts if shown is not None])
-        value = metric.of(np.asarray(labels), predicted)
-        if value is None and self.section.keep == "metric":
-            found = f"metric, and the validation rows have no {metric.name}: they are of one class"
-            raise ConfigError("keep", found, "loss, or a split with rows of both classes")
-        return mean, value
+        loss, metric = judged(self.run, judge)
+        return self._finite(loss), metric
 
     def _log_epoch(self, record: EpochRecord) -> None:
         for log in self.run.logs:

@@ -165,7 +165,7 @@ def _targets(rows: Sequence[Row]) -> str:
             and target.peer in ("", row.peer)
             and re.fullmatch(target.cases, row.case)
         ]
-        missed = [row.case for row in about if not target.holds(row.value)]
+        missed = dict.fromkeys(row.case for row in about if not target.holds(row.value))
         if about:
             verdict = f"missed by {', '.join(missed)}" if missed else f"all {len(about)} hold"
             lines.append(f"* {target.text}: {verdict}")

@@ -8,7 +8,6 @@ else is in the checkpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
@@ -26,7 +25,6 @@ from qtool.training.batches import epoch_order, take
 from qtool.training.checkpoint import State, load_state, save_state
 from qtool.training.epoch_table import add_rows, columns
 from qtool.training.fit import Fit, Inputs, Judge
-from qtool.training.interrupts import interruptible
 from qtool.training.judging import judged
 from qtool.training.reproducible import reproducible, seed_step
 
@@ -68,10 +66,10 @@ def fit(run: Fit, progress: Progress) -> History:
         OutputError: the checkpoint cannot be written.
     """
     _check(run)
-    with reproducible(run.place.threads), interruptible() as check_interrupt:
+    with reproducible(run.place.threads):
         run.module.to(run.place.device)
         run.place.parallel.share_weights(run.module)
-        fitting = _Fitting(run, check_interrupt)
+        fitting = _Fitting(run)
         heads = columns(fitting.history())
         with progress.table(run.title, heads, run.total_steps, done=fitting.done) as table:
             fitting.work(table)
@@ -109,8 +107,8 @@ def _check(run: Fit) -> None:
 class _Fitting:
     """One training at work."""
 
-    def __init__(self, run: Fit, check_interrupt: Callable[[], None]) -> None:
-        self.run, self.section, self.check_interrupt = run, run.section, check_interrupt
+    def __init__(self, run: Fit) -> None:
+        self.run, self.section = run, run.section
         self.optimizer = _optimizer(run)
         self.parameters = [p for group in run.groups for p in group["params"]]
         self.average = None if run.section.ema is None else _average(run)
@@ -165,7 +163,6 @@ class _Fitting:
         run.module.train()
         rate = 0.0
         while position.step < run.steps:
-            self.check_interrupt()
             rate = self._set_learning_rate(self.done)
             run.phase(self.done / run.steps)
             loss, trained = self._step(order[position.step * size : (position.step + 1) * size])

@@ -20,14 +20,13 @@ from qtool.commands.calibrate import RANGES, calibrate, ranges_from_json, read_p
 from qtool.commands.context import Context, opened
 from qtool.commands.prepare import MODEL, PARITY_ROWS, dataset, first_rows, prepared_stage
 from qtool.commands.train_qat import graph_parity
-from qtool.commands.training import criterion_of, place_of, training_rows
+from qtool.commands.training import criterion_of, work_in
 from qtool.data.batch import Batch, join, labels_of
 from qtool.evaluation.decisions import decision_change, operating_threshold
 from qtool.evaluation.results import DecisionChange, Parity, Scores
 from qtool.graph.model_file import outputs_of, read_model
-from qtool.graph.parameters import Parameters, constants_of, derive
+from qtool.graph.parameters import derive
 from qtool.graph.writing.writer import write
-from qtool.progress import SilentProgress
 from qtool.runtime.sessions import Session, to_scores
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.importer import TorchGraph
@@ -69,26 +68,14 @@ def _fine_tune(context: Context, model: ir.Model, graph: FakeQuantGraph) -> None
     section = context.experiment.train_qat
     assert section is not None
     with tempfile.TemporaryDirectory() as directory:
-        train_qat(
-            graph,
-            TorchGraph(model, trainable=False),
-            *training_rows(context, Path(directory)),
-            section,
-            criterion_of(context, section),
-            seed=context.experiment.seed,
-            checkpoint=Path(directory) / "checkpoint.pt",
-            progress=SilentProgress(),
-            place=place_of(section),
-        )
+        fp32 = TorchGraph(model, trainable=False)
+        work = work_in(context, section, Path(directory))
+        train_qat(graph, fp32, section, criterion_of(context, section), work)
 
 
 def _rows(case: str, context: Context, model: ir.Model, graph: FakeQuantGraph) -> list[Row]:
-    parameters = Parameters(
-        {**constants_of(model), **graph.weights()},
-        graph.activation_qparams(),
-        graph.weight_qparams(),
-    )
-    int8 = write(model, graph.plan, parameters, {})
+    trained, numbers = graph.written_back(model)
+    int8 = write(trained, graph.plan, numbers, {})
     batches = list(first_rows(context, PARITY_ROWS, BATCH_ROWS))
     output = outputs_of(model)[0].name
     parity = graph_parity(graph, int8, graph.plan, output, (batch.inputs for batch in batches))

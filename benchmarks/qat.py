@@ -28,6 +28,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,14 @@ from qat_rows import Splits
 from qat_steps import step_rows
 from qat_torchao import NotRun, train_pt2e
 
-from qtool.calibration.calibrate import observe, ranges
+from qtool.calibration.calibrate import Statistics, observe, ranges
 from qtool.calibration.settle import settle_columns
 from qtool.commands.train_qat import SIMULATION, graph_parity
 from qtool.config.quantization import StaticQuantization
 from qtool.config.training import Distill, Training, TrainQat
 from qtool.data.memory_map import Rows
 from qtool.graph.model_file import outputs_of
-from qtool.graph.parameters import Parameters, constants_of, derive, fold, with_constants
+from qtool.graph.parameters import derive, fold
 from qtool.graph.plan import Plan
 from qtool.graph.planner import make_plan
 from qtool.graph.prepare.pipeline import prepare
@@ -64,6 +65,7 @@ from qtool.runtime.sessions import Session
 from qtool.torchgraph.export import export_onnx
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.importer import TorchGraph
+from qtool.training.fit import Work
 from qtool.training.fp32 import train_fp32
 from qtool.training.objective import Criterion, criterion
 from qtool.training.qat import train_qat
@@ -105,7 +107,6 @@ VARIANTS = (
     Variant(3, 8, 1.0),
 )
 PARITY_OF = "w8a8"
-UNTAUGHT = {variant.name for variant in VARIANTS}
 
 
 def main() -> None:
@@ -149,8 +150,8 @@ class Subject:
         control = POINTS * (self.score(self._control()) - fp32)
         rows.append(self._row("fp32_control_delta_points", control, "points"))
         chosen = VARIANTS[:1] if self.quick else VARIANTS
-        for variant in chosen:
-            rows += self._variant_rows(variant, fp32)
+        for bits, variants in groupby(chosen, lambda variant: variant.bits):
+            rows += self._bits_rows(bits, list(variants), fp32)
         if with_steps:
             rows += step_rows(
                 self._case, self.module, self.prepared, self.graph(chosen[0]), self.training
@@ -190,16 +191,21 @@ class Subject:
         outputs = predictions(model, self.splits.test.inputs)
         return self.model.score(self.splits.test.labels, outputs)
 
-    def _variant_rows(self, variant: Variant, fp32: float) -> list[Row]:
-        rows = []
+    def _bits_rows(self, bits: str, variants: list[Variant], fp32: float) -> list[Row]:
         ptq = {
-            MIN_MAX: self.score(self.int8(self.graph(variant, minmax=True))),
-            MSE: self.score(self.int8(self.graph(variant))),
+            MIN_MAX: self.score(self.int8(self.graph(variants[0], minmax=True))),
+            MSE: self.score(self.int8(self.graph(variants[0]))),
         }
-        if variant.name == variant.bits or variant.bits not in UNTAUGHT:
-            metric = f"{variant.bits}_ptq_delta_points"
-            for peer, found in ptq.items():
-                rows.append(self._row(metric, POINTS * (found - fp32), "points", peer))
+        rows = [
+            self._row(f"{bits}_ptq_delta_points", POINTS * (found - fp32), "points", peer)
+            for peer, found in ptq.items()
+        ]
+        for variant in variants:
+            rows += self._qat_rows(variant, fp32, ptq)
+        return rows
+
+    def _qat_rows(self, variant: Variant, fp32: float, ptq: dict[str, float]) -> list[Row]:
+        rows = []
         graph = self.graph(variant)
         self._train(graph, variant)
         int8 = self.int8(graph)
@@ -235,8 +241,7 @@ class Subject:
         """Returns the calibrated fake-quant graph, before training."""
         plan = with_bits(self.plan, variant)
         chosen = observer(StaticQuantization(method="static").observer)
-        seen = observe(self.prepared, plan, self._calibration(), CALIBRATION_ROWS, SilentProgress())
-        plan, seen = settle_columns(self.prepared, plan, seen, chosen)
+        plan, seen = settle_columns(self.prepared, plan, self.observed, chosen)
         initial = derive(self.prepared, plan, ranges(plan, seen, chosen))
         weights = initial.weights
         if minmax:
@@ -250,10 +255,7 @@ class Subject:
 
     def int8(self, graph: FakeQuantGraph) -> ir.Model:
         """Returns the INT8 model of a graph as it is."""
-        trained = with_constants(self.prepared, graph.weights())
-        numbers = Parameters(
-            constants_of(trained), graph.activation_qparams(), graph.weight_qparams()
-        )
+        trained, numbers = graph.written_back(self.prepared)
         return write(trained, graph.plan, numbers, {})
 
     @cached_property
@@ -270,13 +272,9 @@ class Subject:
         with tempfile.TemporaryDirectory() as folder:
             train_fp32(
                 module,
-                self.training,
-                self.validation,
                 section,
                 self.criterion,
-                seed=self.seed,
-                checkpoint=Path(folder) / "checkpoint",
-                progress=SilentProgress(),
+                self._work(self.training, self.validation, folder),
             )
         return module
 
@@ -294,6 +292,12 @@ class Subject:
             {"method": "static", "per_channel": True, "layers": layers}
         )
         return make_plan(self.prepared, "", section, TARGETS[resolve_target("auto")])
+
+    @cached_property
+    def observed(self) -> Statistics:
+        """What the calibration rows show of every activation, whatever its bits."""
+        rows = batches(first(self.splits.training.inputs, CALIBRATION_ROWS))
+        return observe(self.prepared, self.plan, rows, CALIBRATION_ROWS, SilentProgress())
 
     @cached_property
     def criterion(self) -> Criterion:
@@ -325,14 +329,13 @@ class Subject:
             train_qat(
                 graph,
                 TorchGraph(self.prepared, trainable=False),
-                rows,
-                spread(self.splits.validation, JUDGED_ROWS),
                 section,
                 self.criterion,
-                seed=self.seed,
-                checkpoint=Path(folder) / "checkpoint",
-                progress=SilentProgress(),
+                self._work(rows, spread(self.splits.validation, JUDGED_ROWS), folder),
             )
+
+    def _work(self, rows: Rows, validation: Rows, folder: str) -> Work:
+        return Work(rows, validation, self.seed, Path(folder) / "checkpoint", SilentProgress())
 
     def _fine_tuning(self, rows: int) -> Recipe:
         """A fifth of the learning rate of FP32 training, for STEPS steps."""
@@ -354,9 +357,6 @@ class Subject:
         graph = FakeQuantGraph(TorchGraph(self.prepared), empty, {}, {})
         self._train(graph, VARIANTS[0])
         return self.int8(graph)
-
-    def _calibration(self) -> Any:
-        return batches(first(self.splits.training.inputs, CALIBRATION_ROWS))
 
     @property
     def _case(self) -> str:

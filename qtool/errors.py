@@ -10,6 +10,9 @@ operating system refused to read or write (``EX_IOERR`` of sysexits.h), 130 inte
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
 
@@ -72,6 +75,24 @@ class StaleArtifactError(QtoolError):
     """An artifact was made from other inputs, or was changed after it was made."""
 
     exit_code = 6
+
+
+@contextmanager
+def reading(what: str, where: str) -> Iterator[None]:
+    """Says which artifact is read, of whatever is wrong with its text.
+
+    Raises:
+        StaleArtifactError: the text is not ``what``, as this version writes it.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StaleArtifactError(
+            where,
+            f"not {what} ({error})",
+            "the file as this version of qtool wrote it",
+            "Make it again with --force.",
+        ) from error
 
 
 class OutputError(QtoolError):

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from qtool.config.training import Keep
-from qtool.errors import StaleArtifactError
+from qtool.errors import reading
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,8 @@ class History:
         Raises:
             StaleArtifactError: the text is not a history of this version.
         """
-        try:
+        with reading("a training history", where):
             raw = json.loads(text)
             raw.pop("best_epoch")
             epochs = tuple(EpochRecord(**record) for record in raw.pop("epochs"))
             return History(**raw, epochs=epochs)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StaleArtifactError(
-                where,
-                f"not a training history ({error})",
-                "a history.json of this version",
-                "Make it again with --force.",
-            ) from error

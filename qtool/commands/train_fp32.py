@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,16 @@ from qtool.commands.training import (
     criterion_of,
     digest_of,
     drop_scratch,
-    logs_of,
-    place_of,
     settings,
     source_sha256,
-    training_rows,
+    work_in,
 )
 from qtool.config.model import TorchModel
-from qtool.data.memory_map import Rows
 from qtool.graph.model_file import write_model
-from qtool.history import History
-from qtool.progress import Progress, SilentProgress
 from qtool.runs import write_bytes, write_text
 from qtool.runtime.cpu import detect
 from qtool.torchgraph.export import export_onnx
 from qtool.training.fp32 import train_fp32
-from qtool.training.logs import Log
 from qtool.training.module import build_module, check_forward, load_checkpoint
 from qtool.training.parallel import current
 
@@ -57,12 +50,11 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
             load_checkpoint(module, section.checkpoint)
         else:
             export_onnx(module, example)  # what cannot be exported need not be trained
-            logs = logs_of(context, training, folder)
-            rows, validation = training_rows(context, folder)
-            current().send(Job.of("fp32", folder, rows, inputs=inputs))
-            history = _train(context, module, rows, validation, folder, context.progress, logs)
+            work = work_in(context, training, folder)
+            current().send(Job.of("fp32", folder, work.rows, inputs=inputs))
+            history = train_fp32(module, training, criterion_of(context, training), work)
             write_text(folder / HISTORY, history.to_json())
-            for log in logs:
+            for log in work.logs:
                 log.end([folder / HISTORY])
         weights = io.BytesIO()
         torch.save(module.state_dict(), weights)
@@ -92,34 +84,11 @@ def follow(context: Context, job: Job) -> None:
     """Trains with the first process, in another one of several."""
     section = context.experiment.model
     assert isinstance(section, TorchModel)
+    training = context.experiment.training
     module = _module(context, section, job.needs["inputs"])
-    _train(context, module, *job.rows(), job.folder, SilentProgress())
+    train_fp32(module, training, criterion_of(context, training), job.work(context, training))
 
 
 def _module(context: Context, section: TorchModel, inputs: dict[str, Any]) -> nn.Module:
     torch.manual_seed(context.experiment.seed)
     return build_module(section, inputs)
-
-
-def _train(
-    context: Context,
-    module: nn.Module,
-    rows: Rows,
-    validation: Rows,
-    folder: Path,
-    progress: Progress,
-    logs: Sequence[Log] = (),
-) -> History:
-    training = context.experiment.training
-    return train_fp32(
-        module,
-        rows,
-        validation,
-        training,
-        criterion_of(context, training),
-        seed=context.experiment.seed,
-        checkpoint=folder / CHECKPOINT,
-        progress=progress,
-        place=place_of(training),
-        logs=logs,
-    )

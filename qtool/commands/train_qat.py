@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,18 @@ from qtool.commands.training import (
     Job,
     criterion_of,
     drop_scratch,
-    logs_of,
-    place_of,
     settings,
-    training_rows,
+    work_in,
 )
 from qtool.config.training import TrainQat
-from qtool.data.memory_map import Rows
 from qtool.errors import ConfigError
 from qtool.evaluation.parity import Arrays, compare, session_with_codes
 from qtool.evaluation.results import Parity
 from qtool.graph.model_file import outputs_of
-from qtool.graph.parameters import Parameters, constants_of, with_constants
+from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import codes_name
 from qtool.history import History
-from qtool.progress import Progress, SilentProgress
 from qtool.runs import content, sha256_of, write_text
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session
@@ -44,7 +39,7 @@ from qtool.torchgraph.compiled import compiled
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.frozen import Frozen
 from qtool.torchgraph.importer import TorchGraph
-from qtool.training.logs import Log
+from qtool.training.fit import Work
 from qtool.training.parallel import current
 from qtool.training.qat import train_qat as fine_tune
 
@@ -63,21 +58,17 @@ def train_qat(context: Context) -> Path:
     def make(folder: Path) -> None:
         model, initial = starting_point(prepared, plan, calibrated)
         graph, fp32 = _graphs(model, plan, initial, section)
-        logs = logs_of(context, section, folder)
-        rows, validation = training_rows(context, folder)
+        work = work_in(context, section, folder)
         start = {"prepared": prepared, "plan": plan, "calibrated": calibrated}
-        current().send(Job.of("train-qat", folder, rows, **start))
-        history = _train(context, graph, fp32, rows, validation, folder, context.progress, logs)
-        trained = with_constants(model, graph.weights())
-        numbers = Parameters(
-            constants_of(trained), graph.activation_qparams(), graph.weight_qparams()
-        )
+        current().send(Job.of("train-qat", folder, work.rows, **start))
+        history = _train(context, section, graph, fp32, work)
+        trained, numbers = graph.written_back(model)
         int8 = write_artifacts(folder, trained, plan, numbers, qat=True)
         name = outputs_of(model)[0].name
         parity = graph_parity(graph, int8, plan, name, _inputs(context))
         write_text(folder / HISTORY, history.to_json())
         write_text(folder / PARITY, json.dumps(asdict(parity), indent=2) + "\n")
-        for log in logs:
+        for log in work.logs:
             log.end([folder / HISTORY, folder / PARITY])
         drop_scratch(folder)
 
@@ -102,7 +93,7 @@ def follow(context: Context, job: Job) -> None:
     section = _section(context)
     model, initial = starting_point(**job.needs)
     graph, fp32 = _graphs(model, job.needs["plan"], initial, section)
-    _train(context, graph, fp32, *job.rows(), job.folder, SilentProgress())
+    _train(context, section, graph, fp32, job.work(context, section))
 
 
 def _section(context: Context) -> TrainQat:
@@ -123,7 +114,6 @@ def _graphs(
     model: ir.Model, plan: Plan, initial: Parameters, section: TrainQat
 ) -> tuple[FakeQuantGraph, TorchGraph]:
     """Returns what is trained, and the FP32 graph that it starts from."""
-    _check_frozen(section.frozen, plan)
     frozen = Frozen(tuple(section.frozen), _run_by_onnxruntime) if section.frozen else None
     float_graph = TorchGraph(model, frozen=frozen)
     graph = FakeQuantGraph(
@@ -132,56 +122,28 @@ def _graphs(
     return graph, TorchGraph(model, trainable=False, frozen=frozen)
 
 
-def _check_frozen(patterns: list[str], plan: Plan) -> None:
-    for node in plan.nodes:
-        names = (node.name, node.op_type)
-        frozen = any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-        if frozen and node.treatment not in ("float", "unchanged"):
-            raise ConfigError(
-                "train_qat.frozen",
-                f"{node.name} ({node.op_type}), which is quantized ({node.treatment})",
-                "nodes that stay in float",
-                "Name fewer nodes, or keep this one in float with quantization.layers.",
-            )
-
-
 def _run_by_onnxruntime(model: ir.Model, where: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     session = Session(model, where)
     return lambda inputs: dict(session.run(inputs, session.output_names))
 
 
 def _train(
-    context: Context,
-    graph: FakeQuantGraph,
-    fp32: TorchGraph,
-    rows: Rows,
-    validation: Rows,
-    folder: Path,
-    progress: Progress,
-    logs: Sequence[Log] = (),
+    context: Context, section: TrainQat, graph: FakeQuantGraph, fp32: TorchGraph, work: Work
 ) -> History:
-    section = _section(context)
-    place = place_of(section)
     distill, teacher = section.distill, None
     if distill is not None and distill.teacher is not None:
-        teacher = onnx_teacher(distill.teacher, distill, place.threads)
+        teacher = onnx_teacher(distill.teacher, distill, work.place.threads)
     forward, why_not = compiled(graph) if section.compile else (graph, None)
     if why_not is not None:
         context.run.tell(f"train-qat: not compiled, {why_not}")
     return fine_tune(
         graph,
         fp32,
-        rows,
-        validation,
         section,
         criterion_of(context, section),
-        seed=context.experiment.seed,
-        checkpoint=folder / CHECKPOINT,
-        progress=progress,
+        work,
         teacher=teacher,
         forward=forward,
-        place=place,
-        logs=logs,
     )
 
 

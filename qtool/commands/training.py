@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from qtool.commands.context import Context
 from qtool.commands.prepare import dataset, require_label
 from qtool.config.losses import FunctionLoss
-from qtool.config.training import Training, TrainQat
+from qtool.config.training import FunctionAugment, Training, TrainQat
 from qtool.data.memory_map import Rows, open_rows
+from qtool.progress import SilentProgress
 from qtool.runs import sha256_of
 from qtool.runtime.cpu import detect
+from qtool.training.fit import Work
 from qtool.training.logs import Log, open_logs
 from qtool.training.objective import Criterion, criterion
 from qtool.training.parallel import Place, place
@@ -45,27 +47,38 @@ class Job(NamedTuple):
         """Returns the job of training on ``rows``."""
         return Job(stage, folder, list(rows.inputs), rows.labels is not None, needs)
 
-    def rows(self) -> tuple[Rows, Rows]:
-        """Returns training and validation rows as the first process wrote them."""
-        return (
+    def work(self, context: Context, section: Training | TrainQat) -> Work:
+        """Returns the work of the first process, for another one."""
+        return Work(
             open_rows(self.folder / TRAINING, self.inputs, labels=self.labels),
             open_rows(self.folder / VALIDATION, self.inputs, labels=self.labels),
+            context.experiment.seed,
+            self.folder / CHECKPOINT,
+            SilentProgress(),
+            _place(section),
         )
 
 
-def training_rows(context: Context, folder: Path) -> tuple[Rows, Rows]:
-    """Returns training and validation rows as memory maps below ``folder``.
+def work_in(context: Context, section: Training | TrainQat, folder: Path) -> Work:
+    """Returns what a stage trains with: rows as memory maps, and its state, below ``folder``.
 
     Training is judged on the calibration split: the evaluation split stays unseen.
 
     Raises:
-        ConfigError: the data section names no label, and the task needs one.
+        ConfigError: the data section names no label, and the task needs one; or the package of a
+            log is not installed.
     """
+    logs = _logs(context, section, folder)
     require_label(context.experiment, "training")
     data = dataset(context)
-    return (
+    return Work(
         data.materialize("training", folder / TRAINING, context.progress),
         data.materialize("calibration", folder / VALIDATION, context.progress),
+        context.experiment.seed,
+        folder / CHECKPOINT,
+        context.progress,
+        _place(section),
+        logs,
     )
 
 
@@ -82,12 +95,8 @@ def criterion_of(context: Context, section: Training | TrainQat) -> Criterion:
     return criterion(section.loss, experiment.task, experiment.model.output)
 
 
-def logs_of(context: Context, section: Training | TrainQat, folder: Path) -> list[Log]:
-    """Returns the logs of a stage, which lie outside of its folder: they hold times.
-
-    Raises:
-        ConfigError: the package of a log is not installed.
-    """
+def _logs(context: Context, section: Training | TrainQat, folder: Path) -> list[Log]:
+    # Outside of the folder of the stage: they hold times.
     name = f"{context.experiment.name}-{folder.name}"
     logs = open_logs(section.log, context.run.directory / "logs", name)
     for log in logs:
@@ -95,8 +104,7 @@ def logs_of(context: Context, section: Training | TrainQat, folder: Path) -> lis
     return logs
 
 
-def place_of(section: Training | TrainQat) -> Place:
-    """Returns where a stage is trained in this process."""
+def _place(section: Training | TrainQat) -> Place:
     return place(section.device, detect().cores)
 
 
@@ -126,7 +134,6 @@ def digest_of(path: Path) -> str | None:
 
 
 def _code(section: Training | TrainQat) -> list[str | None]:
-    functions = [section.augment.function]
-    if isinstance(section.loss, FunctionLoss):
-        functions.append(section.loss)  # type: ignore[arg-type]
-    return [source_sha256(f.function, f.pythonpath) for f in functions if f is not None]
+    named = (section.augment.function, section.loss)
+    functions = [part for part in named if isinstance(part, FunctionAugment | FunctionLoss)]
+    return [source_sha256(part.function, part.pythonpath) for part in functions]

@@ -10,7 +10,7 @@ from qtool.data.encoding import Encoder
 from qtool.data.fitting import Fitted
 from qtool.data.label_counts import SplitCounts
 from qtool.data.split import TimeCuts
-from qtool.errors import StaleArtifactError
+from qtool.errors import reading
 
 
 def split_to_json(fitted: Fitted) -> str:
@@ -29,16 +29,9 @@ def fitted_from_json(text: str, encoder: Encoder, where: str) -> Fitted:
     Raises:
         StaleArtifactError: the text is no such file.
     """
-    try:
+    with reading("a fitted split", where):
         raw = json.loads(text)
         described = raw["split"]
         by_hash = described.get("by") == "hash"
         split = HashSplit(**described) if by_hash else TimeCuts(**described)
         return Fitted(encoder, split, SplitCounts(**raw["counts"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StaleArtifactError(
-            where,
-            f"not a fitted split ({error})",
-            "the file as qtool wrote it",
-            "Make it again with --force.",
-        ) from error

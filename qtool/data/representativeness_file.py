@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from qtool.data.column_fit import ColumnFit, Representativeness
-from qtool.errors import StaleArtifactError
+from qtool.errors import reading
 
 
 def representativeness_to_json(found: Representativeness, tensors: Sequence[Any] = ()) -> str:
@@ -33,19 +33,12 @@ def representativeness_from_json(text: str, where: str) -> Representativeness:
     Raises:
         StaleArtifactError: the text is no such report.
     """
-    try:
+    with reading("a report on the calibration sample", where):
         raw = json.loads(text)
         columns = [{**fit, "examples": tuple(fit["examples"])} for fit in raw["columns"]]
         for fit in columns:
             del fit["warnings"]
         return Representativeness(raw["rows"], tuple(ColumnFit(**fit) for fit in columns))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StaleArtifactError(
-            where,
-            f"not a report on the calibration sample ({error})",
-            "the file as qtool wrote it",
-            "Make it again with --force.",
-        ) from error
 
 
 def _lines(items: list[dict[str, Any]]) -> str:

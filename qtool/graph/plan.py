@@ -31,7 +31,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from qtool.errors import StaleArtifactError
+from qtool.errors import reading
 from qtool.numerics.affine import QuantSpec
 
 Treatment = Literal["static", "dynamic", "weight_only", "storage", "float", "unchanged"]
@@ -130,7 +130,7 @@ class Plan:
         Raises:
             StaleArtifactError: the text is not a plan of this version.
         """
-        try:
+        with reading("a plan", where):
             raw = json.loads(text)
             return Plan(
                 method=raw["method"],
@@ -147,13 +147,6 @@ class Plan:
                 biases={name: (pair[0], pair[1]) for name, pair in raw["biases"].items()},
                 shares={name: str(other) for name, other in raw["shares"].items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise StaleArtifactError(
-                where,
-                f"not a plan ({error})",
-                "a plan.json of this version",
-                "Make it again with --force.",
-            ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -26,27 +26,38 @@ def apply_rules(
     ruled: dict[ir.Node, tuple[str, LayerRule]] = {}
     biases = {layer.add: node for node, layer in layers.items() if layer.add is not None}
     for rule in rules:
-        matched = [
-            node
-            for node in model.graph
-            if fnmatch.fnmatchcase(str(node.name), rule.match)
-            or fnmatch.fnmatchcase(node.op_type, rule.match)
-        ]
-        if not matched:
-            known = ", ".join(
-                sorted(f"{node.name} ({layer.kind})" for node, layer in layers.items())
-            )
-            raise ConfigError(
-                "quantization.layers",
-                f"'{rule.match}' matches no node",
-                "a glob on a node name or an operator type",
-                f"The layers are: {known or 'none'}.",
-            )
+        names = sorted(f"{node.name} ({layer.kind})" for node, layer in layers.items())
+        known = f"The layers are: {', '.join(names) or 'none'}."
+        matched = matching_nodes(model, rule.match, "quantization.layers", known)
         # The bias of a MatMul is an Add of its own, but no layer.
         matched = [biases.get(node, node) for node in matched]
         applied = matched if rule.method == "float" else _followers(matched, layers, rule)
         ruled.update(dict.fromkeys(applied, (rule.match, rule)))
     return ruled
+
+
+def matching_nodes(model: ir.Model, pattern: str, where: str, known: str) -> list[ir.Node]:
+    """Returns the nodes whose name or operator type a glob matches.
+
+    Args:
+        model: the graph.
+        pattern: the glob.
+        where: the config key, for the error.
+        known: what could have been meant, for the error.
+
+    Raises:
+        ConfigError: it matches none.
+    """
+    found = [
+        node
+        for node in model.graph
+        if fnmatch.fnmatchcase(str(node.name), pattern)
+        or fnmatch.fnmatchcase(node.op_type, pattern)
+    ]
+    if not found:
+        expected = "a glob on a node name or an operator type"
+        raise ConfigError(where, f"'{pattern}' matches no node", expected, known)
+    return found
 
 
 def _followers(

@@ -11,12 +11,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qtool.errors import ConfigError, StaleArtifactError
-from qtool.graph.parameters import fold, owner_of, planned_params, within_narrow
+from qtool.graph.parameters import (
+    Parameters,
+    constants_of,
+    fold,
+    owner_of,
+    planned_params,
+    with_constants,
+    within_narrow,
+)
 from qtool.graph.plan import Plan
 from qtool.numerics.affine import Array, QuantParams, QuantSpec
 from qtool.torchgraph.importer import TorchGraph
@@ -134,6 +143,14 @@ class FakeQuantGraph(nn.Module):
         }
         return weights | cut
 
+    def written_back(self, model: ir.Model) -> tuple[ir.Model, Parameters]:
+        """Returns ``model`` with the weights as they are now, and the numbers to write it with."""
+        trained = with_constants(model, self.weights())
+        numbers = Parameters(
+            constants_of(trained), self.activation_qparams(), self.weight_qparams()
+        )
+        return trained, numbers
+
     def activation_qparams(self) -> dict[str, QuantParams]:
         """Returns the current parameters of every planned activation."""
         own = self._current(self.plan.calibrated)
@@ -176,9 +193,10 @@ def _check_frozen(graph: TorchGraph, plan: Plan) -> None:
         if node.name in graph.frozen and node.treatment not in ("float", "unchanged"):
             raise ConfigError(
                 "train_qat.frozen",
-                f"node '{node.name}', which is planned as {node.treatment}",
+                f"node '{node.name}' ({node.op_type}), which is quantized ({node.treatment})",
                 "nodes that stay in float",
-                "Give it a rule in quantization.layers: method float.",
+                f"Name fewer nodes, or give this one, planned as {node.treatment}, the method "
+                "float in quantization.layers.",
             )
 
 

@@ -8,7 +8,6 @@ beside them.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qtool.errors import ConfigError
 from qtool.graph.model_file import constant
+from qtool.graph.rules import matching_nodes
 from qtool.torchgraph.nodes import Operator, Value
 
 Arrays = dict[str, NDArray[Any]]
@@ -44,21 +43,14 @@ def frozen_nodes(model: ir.Model, frozen: Frozen) -> dict[ir.Node, Operator]:
     Raises:
         ConfigError: a pattern matches no node.
     """
-    found: dict[ir.Node, Operator] = {}
-    for pattern in frozen.patterns:
-        matched = [node for node in model.graph if _matches(node, pattern)]
-        if not matched:
-            operators = ", ".join(sorted({node.op_type for node in model.graph}))
-            raise ConfigError(
-                "train_qat.frozen",
-                f"'{pattern}' matches no node",
-                "a glob on a node name or an operator type",
-                f"The operators are: {operators}.",
-            )
-        found.update(
-            {node: _operator(model, node, frozen) for node in matched if node not in found}
-        )
-    return found
+    operators = ", ".join(sorted({node.op_type for node in model.graph}))
+    known = f"The operators are: {operators}."
+    matched = [
+        node
+        for pattern in frozen.patterns
+        for node in matching_nodes(model, pattern, "train_qat.frozen", known)
+    ]
+    return {node: _operator(model, node, frozen) for node in dict.fromkeys(matched)}
 
 
 def read_by(node: ir.Node) -> list[ir.Value]:
@@ -82,11 +74,6 @@ def node_model(model: ir.Model, node: ir.Node) -> ir.Model:
     graph = ir.convenience.extract(model.graph, frozen_inputs(node), outputs)
     graph.opset_imports.update(model.opset_imports)
     return ir.Model(graph, ir_version=model.ir_version)
-
-
-def _matches(node: ir.Node, pattern: str) -> bool:
-    names = (str(node.name), node.op_type)
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def _operator(model: ir.Model, node: ir.Node, frozen: Frozen) -> Operator:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from qtool.config.training import Adversarial, Augment, FunctionAugment
 from qtool.errors import ConfigError, ModelError
+from qtool.training.fit import Inputs
 from qtool.training.user_code import user_function, users_code
 
-Inputs = dict[str, Tensor]
 LossOf = Callable[[Inputs, Tensor | None], Tensor]
 Change = Callable[[Inputs, Tensor | None], tuple[Inputs, Tensor | None]]
 

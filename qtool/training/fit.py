@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from qtool.config.training import Training, TrainQat
 from qtool.data.memory_map import Rows
+from qtool.progress import Progress
 from qtool.training.batches import steps_per_epoch
 from qtool.training.logs import Log
 from qtool.training.metrics import Metric
-from qtool.training.parallel import Place
+from qtool.training.parallel import HERE, Place
 
 Inputs = dict[str, Tensor]
 Judge = Callable[[Inputs, Tensor | None], tuple[Tensor, Tensor | None]]
@@ -37,6 +38,29 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Work:
+    """Where a training reads, keeps its state and shows itself: no choice of how to train.
+
+    Attributes:
+        rows: trained on.
+        validation: judged on after every epoch, and before the first.
+        seed: of the row order and of what the steps draw.
+        checkpoint: file that an interrupted training goes on from.
+        progress: shows the steps.
+        place: where it is trained; the module is on the CPU again when it ends.
+        logs: what is told of steps and epochs; only the first process has any.
+    """
+
+    rows: Rows
+    validation: Rows
+    seed: int
+    checkpoint: Path
+    progress: Progress
+    place: Place = HERE
+    logs: Sequence[Log] = ()
+
+
+@dataclass(frozen=True)
 class Fit:
     """All that one training is made of.
 
@@ -45,38 +69,27 @@ class Fit:
         module: trained in place.
         objective: what is minimised and judged.
         groups: parameter groups, each with its ``initial_lr`` and ``weight_decay``.
-        rows: trained on.
-        validation: judged on after every epoch, and before the first.
         section: epochs, batch size, schedule, steps between checkpoints.
-        seed: of the row order and of what the steps draw.
-        place: where it is trained.
-        checkpoint: file of the training state.
+        work: rows, seed, place and files.
         phase: called before every step with the position in epochs, and before judging with
             infinity.
         reference: loss and metric of the FP32 model on the validation rows, if that is another.
-        logs: what is told of steps and epochs; only the first process has any.
     """
 
     title: str
     module: nn.Module
     objective: Objective
     groups: list[dict[str, Any]]
-    rows: Rows
-    validation: Rows
     section: Training | TrainQat
-    seed: int
-    place: Place
-    checkpoint: Path
+    work: Work
     phase: Callable[[float], None] = lambda _: None
     reference: Judge | None = None
-    logs: Sequence[Log] = ()
 
     @property
     def steps(self) -> int:
         """Optimizer steps in one epoch."""
-        return steps_per_epoch(
-            len(self.rows), self.section.batch_size, self.place.parallel.processes
-        )
+        processes = self.work.place.parallel.processes
+        return steps_per_epoch(len(self.work.rows), self.section.batch_size, processes)
 
     @property
     def total_steps(self) -> int:
@@ -85,14 +98,15 @@ class Fit:
 
     def identity(self) -> dict[str, Any]:
         """Returns what a checkpoint must have been made from, as plain values by name."""
+        work = self.work
         return {
             **self.section.settings(),
             "title": self.title,
-            "seed": self.seed,
-            "threads": self.place.threads,
-            "device": self.place.device.type,
-            "processes": self.place.parallel.processes,
-            "rows": len(self.rows),
-            "validation_rows": len(self.validation),
+            "seed": work.seed,
+            "threads": work.place.threads,
+            "device": work.place.device.type,
+            "processes": work.place.parallel.processes,
+            "rows": len(work.rows),
+            "validation_rows": len(work.validation),
             "shapes": {k: list(v.shape) for k, v in self.module.state_dict().items()},
         }

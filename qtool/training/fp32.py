@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from qtool.config.training import Training
-from qtool.data.memory_map import Rows
 from qtool.errors import ModelError
 from qtool.history import History
-from qtool.progress import Progress
-from qtool.training.fit import Fit, Inputs, Objective
-from qtool.training.logs import Log
+from qtool.training.fit import Fit, Inputs, Objective, Work
 from qtool.training.loop import fit
 from qtool.training.module import forward
 from qtool.training.objective import Criterion
-from qtool.training.parallel import HERE, Place
 
 
-def train_fp32(
-    module: nn.Module,
-    rows: Rows,
-    validation: Rows,
-    section: Training,
-    criterion: Criterion,
-    *,
-    seed: int,
-    checkpoint: Path,
-    progress: Progress,
-    place: Place = HERE,
-    logs: Sequence[Log] = (),
-) -> History:
+def train_fp32(module: nn.Module, section: Training, criterion: Criterion, work: Work) -> History:
     """Trains ``module`` in place and returns the history; the best epoch's weights are kept.
 
     Args:
         module: forward takes the named inputs and returns one or more tensors.
-        rows: trained on.
-        validation: judged on.
         section: the ``training:`` section.
         criterion: loss and metric.
-        seed: of the row order, of dropout and of noise.
-        checkpoint: file that an interrupted run goes on from.
-        progress: shows the steps.
-        place: where it is trained; the module is on the CPU again when it ends.
-        logs: what is told of steps and epochs.
+        work: rows, seed, place and files.
 
     Raises:
         ConfigError: an option does not fit the task.
@@ -59,7 +34,9 @@ def train_fp32(
         raise ModelError(where, "no parameter that requires a gradient", "at least one")
 
     def loss(inputs: Inputs, labels: Tensor | None) -> Tensor:
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=section.mixed_precision):
+        with torch.autocast(
+            work.place.device.type, torch.bfloat16, enabled=section.mixed_precision
+        ):
             outputs = forward(module, inputs)
         return criterion.loss(_in_float32(outputs), labels, inputs)
 
@@ -78,15 +55,10 @@ def train_fp32(
         module,
         Objective(loss, judge, criterion.metric),
         [group],
-        rows,
-        validation,
         section,
-        seed,
-        place,
-        checkpoint,
-        logs=logs,
+        work,
     )
-    return fit(run, progress)
+    return fit(run)
 
 
 def _in_float32(outputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def judged(run: Fit, judge: Judge) -> tuple[float, float | None]:
     Raises:
         ConfigError: the metric is to choose the epoch, and the rows have none.
     """
-    rows, parallel = len(run.validation), run.place.parallel
+    rows, parallel = len(run.work.validation), run.work.place.parallel
     run.module.eval()
     run.phase(math.inf)
     starts = range(0, rows, VALIDATION_BATCH)[parallel.rank :: parallel.processes]
@@ -33,12 +33,12 @@ def judged(run: Fit, judge: Judge) -> tuple[float, float | None]:
     with torch.no_grad():
         for start in starts:
             chosen = slice(start, min(start + VALIDATION_BATCH, rows))
-            loss, predictions = judge(*take(run.validation, chosen, run.place.device))
+            loss, predictions = judge(*take(run.work.validation, chosen, run.work.place.device))
             shown = None if predictions is None else predictions.float().cpu().numpy()
             parts.append((loss.item() * (chosen.stop - start), shown))
     parts = parallel.gather(parts)
     mean = sum(loss for loss, _ in parts) / rows
-    metric, labels = run.objective.metric, run.validation.labels
+    metric, labels = run.objective.metric, run.work.validation.labels
     if metric is None or labels is None:
         return mean, None
     predicted = np.concatenate([shown for _, shown in parts if shown is not None])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qtool.errors import ConfigError, ModelError
 from qtool.history import EpochRecord, History
-from qtool.progress import Progress, TableTask
+from qtool.progress import TableTask
 from qtool.training.augment import augmentation
 from qtool.training.average import MovingAverage
 from qtool.training.batches import epoch_order, take
@@ -53,7 +53,7 @@ class Position:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def fit(run: Fit, progress: Progress) -> History:
+def fit(run: Fit) -> History:
     """Trains to the last epoch, leaves the weights of the best one in the module, in eval mode.
 
     Epoch 0 is the model as given: training never ends with a worse model than it began.
@@ -66,12 +66,12 @@ def fit(run: Fit, progress: Progress) -> History:
         OutputError: the checkpoint cannot be written.
     """
     _check(run)
-    with reproducible(run.place.threads):
-        run.module.to(run.place.device)
-        run.place.parallel.share_weights(run.module)
+    with reproducible(run.work.place.threads):
+        run.module.to(run.work.place.device)
+        run.work.place.parallel.share_weights(run.module)
         fitting = _Fitting(run)
         heads = columns(fitting.history())
-        with progress.table(run.title, heads, run.total_steps, done=fitting.done) as table:
+        with run.work.progress.table(run.title, heads, run.total_steps, done=fitting.done) as table:
             fitting.work(table)
         run.module.to("cpu")
     return fitting.history()
@@ -93,7 +93,7 @@ def learning_rate_factor(schedule: str, step: int, total: int, warmup: int = 0) 
 
 
 def _check(run: Fit) -> None:
-    section, processes = run.section, run.place.parallel.processes
+    section, processes = run.section, run.work.place.parallel.processes
     if section.keep == "metric" and run.objective.metric is None:
         raise ConfigError("keep", "metric, which this loss has not", "loss")
     if section.batch_size < processes:
@@ -112,12 +112,12 @@ class _Fitting:
         self.optimizer = _optimizer(run)
         self.parameters = [p for group in run.groups for p in group["params"]]
         self.average = None if run.section.ema is None else _average(run)
-        self.augment = augmentation(run.section.augment, self._loss, list(run.rows.inputs))
+        self.augment = augmentation(run.section.augment, self._loss, list(run.work.rows.inputs))
         self.position = Position()
         self.reference: tuple[float | None, float | None] = (None, None)
         if run.reference is not None:
             self.reference = self._judged(run.reference)
-        saved = load_state(run.checkpoint, run.identity())
+        saved = load_state(run.work.checkpoint, run.identity())
         if saved is None:
             self._end_epoch(None, None)
         else:
@@ -136,7 +136,7 @@ class _Fitting:
             self._log_epoch(record)
         while position.epoch <= self.section.epochs and not self._stalled():
             rate = self._train_epoch(table)
-            totals = self.run.place.parallel.gather([(position.loss, position.rows)])
+            totals = self.run.work.place.parallel.gather([(position.loss, position.rows)])
             loss = math.fsum(loss for loss, _ in totals) / sum(rows for _, rows in totals)
             self._end_epoch(loss, rate)
             self._save()
@@ -159,7 +159,7 @@ class _Fitting:
 
     def _train_epoch(self, table: TableTask) -> float:
         run, position, size = self.run, self.position, self.section.batch_size
-        order = epoch_order(len(run.rows), run.seed, position.epoch)
+        order = epoch_order(len(run.work.rows), run.work.seed, position.epoch)
         run.module.train()
         rate = 0.0
         while position.step < run.steps:
@@ -172,7 +172,7 @@ class _Fitting:
             if position.step % self.section.checkpoint_steps == 0:
                 self._save()
             if self.done % LOGGED_STEPS == 0:
-                for log in run.logs:
+                for log in run.work.logs:
                     log.step(self.done, {"loss": loss, "learning_rate": rate})
             table.advance(1, f"epoch {position.epoch}, loss {position.loss / position.rows:.4f}")
         return rate
@@ -180,14 +180,14 @@ class _Fitting:
     def _step(self, batch: NDArray[np.int64]) -> tuple[float, int]:
         """Makes one optimizer step; returns loss and rows of this process."""
         run, position = self.run, self.position
-        seed_step(run.seed, position.epoch, position.step, run.place.parallel.rank)
-        chosen = run.place.parallel.share(batch)
-        inputs, labels = self.augment(*take(run.rows, chosen, run.place.device))
+        seed_step(run.work.seed, position.epoch, position.step, run.work.place.parallel.rank)
+        chosen = run.work.place.parallel.share(batch)
+        inputs, labels = self.augment(*take(run.work.rows, chosen, run.work.place.device))
         loss = self._loss(inputs, labels)
         self.optimizer.zero_grad()
         # The share of each process counts by its rows, so that the sum is the mean of the batch.
         (loss * (len(chosen) / len(batch))).backward()  # type: ignore[no-untyped-call]
-        run.place.parallel.sum_gradients(self.parameters)
+        run.work.place.parallel.sum_gradients(self.parameters)
         if self.section.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.section.clip_gradient)
         self.optimizer.step()
@@ -209,7 +209,7 @@ class _Fitting:
     def _end_epoch(self, train_loss: float | None, rate: float | None) -> None:
         """Judges, keeps the state if it is the best so far, and moves on to the next epoch."""
         run, position = self.run, self.position
-        run.place.parallel.share_buffers(run.module)
+        run.work.place.parallel.share_buffers(run.module)
         with nullcontext() if self.average is None else self.average.applied():
             loss, metric = self._judged(run.objective.judge)
             record = EpochRecord(position.epoch, train_loss, loss, metric, rate)
@@ -225,7 +225,7 @@ class _Fitting:
         return self._finite(loss), metric
 
     def _log_epoch(self, record: EpochRecord) -> None:
-        for log in self.run.logs:
+        for log in self.run.work.logs:
             log.epoch(record)
 
     def _stalled(self) -> bool:
@@ -253,9 +253,9 @@ class _Fitting:
 
     def _save(self) -> None:
         run, position = self.run, self.position
-        run.place.parallel.share_buffers(run.module)
-        sums = run.place.parallel.gather([(position.loss, position.rows)])
-        if not run.place.parallel.first:
+        run.work.place.parallel.share_buffers(run.module)
+        sums = run.work.place.parallel.gather([(position.loss, position.rows)])
+        if not run.work.place.parallel.first:
             return
         state: State = {
             "identity": run.identity(),
@@ -265,7 +265,7 @@ class _Fitting:
             "position": {**vars(position), "records": [asdict(r) for r in position.records]},
             "sums": sums,
         }
-        save_state(state, run.checkpoint)
+        save_state(state, run.work.checkpoint)
 
     def _restore(self, state: State) -> None:
         self.run.module.load_state_dict(state["module"])
@@ -274,7 +274,7 @@ class _Fitting:
             self.average.restore(state["average"])
         records = [EpochRecord(**record) for record in state["position"]["records"]]
         position = Position(**{**state["position"], "records": records})
-        position.loss, position.rows = state["sums"][self.run.place.parallel.rank]
+        position.loss, position.rows = state["sums"][self.run.work.place.parallel.rank]
         self.position = position
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,19 +12,15 @@ from torch import Tensor
 
 from qtool.config.model import Output
 from qtool.config.training import Distill, TrainQat
-from qtool.data.memory_map import Rows
 from qtool.errors import ConfigError
 from qtool.history import History
-from qtool.progress import Progress
 from qtool.torchgraph.fake_quant_graph import FakeQuantGraph
 from qtool.torchgraph.importer import TorchGraph
-from qtool.training.fit import Fit, Inputs, Objective
-from qtool.training.logs import Log
+from qtool.training.fit import Fit, Inputs, Objective, Work
 from qtool.training.loop import fit
 from qtool.training.losses import feature_distance
 from qtool.training.objective import Criterion
 from qtool.training.outputs import Tensors
-from qtool.training.parallel import HERE, Place
 
 Forward = Callable[[Inputs, Sequence[str]], dict[str, Tensor]]
 """(inputs, names of inner values) → outputs, and those values, by name."""
@@ -49,18 +44,12 @@ class Teacher:
 def train_qat(
     graph: FakeQuantGraph,
     fp32: TorchGraph,
-    rows: Rows,
-    validation: Rows,
     section: TrainQat,
     criterion: Criterion,
+    work: Work,
     *,
-    seed: int,
-    checkpoint: Path,
-    progress: Progress,
     teacher: Teacher | None = None,
     forward: Forward | None = None,
-    place: Place = HERE,
-    logs: Sequence[Log] = (),
 ) -> History:
     """Fine-tunes weights, biases and scales of ``graph`` in place and returns the history.
 
@@ -72,24 +61,18 @@ def train_qat(
         graph: the fake-quant graph.
         fp32: the graph before quantization: the reference of the history, and the teacher when no
             other is given.
-        rows: trained on.
-        validation: judged on.
         section: the ``train_qat:`` section.
         criterion: loss and metric.
-        seed: of the row order and of noise.
-        checkpoint: file that an interrupted run goes on from.
-        progress: shows the steps.
+        work: rows, seed, place and files.
         teacher: another teacher than ``fp32``.
         forward: runs ``graph``; another function of the same values, as torch.compile makes it.
-        place: where it is trained; the graph is on the CPU again when it ends.
-        logs: what is told of steps and epochs.
 
     Raises:
         ConfigError: an option does not fit the task.
         ModelError: an output of another shape, or a loss that is not finite.
         StaleArtifactError: the checkpoint is damaged or belongs to another run.
     """
-    fp32.to(place.device)
+    fp32.to(work.place.device)
     learn_from = teacher or Teacher(fp32, criterion.output, fp32.output_names)
 
     def judged(forward: Forward) -> _Taught:
@@ -103,17 +86,12 @@ def train_qat(
         graph,
         Objective(taught.loss, taught.judge, criterion.metric),
         parameter_groups(graph, section),
-        rows,
-        validation,
         section,
-        seed,
-        place,
-        checkpoint,
+        work,
         phases(graph, section),
         reference.judge,
-        logs,
     )
-    return fit(run, progress)
+    return fit(run)
 
 
 class _Taught:
@@ -169,15 +147,13 @@ def phases(graph: FakeQuantGraph, section: TrainQat) -> Callable[[float], None]:
     """Returns what switches quantization on and learning of scales off as training goes on."""
     stages = section.progressive
     freeze = math.inf if stages.freeze_scales_from is None else stages.freeze_scales_from
-    quantized = True, True  # as a new graph is
 
     def phase(epoch: float) -> None:
-        nonlocal quantized
-        wanted = epoch >= stages.weights_from, epoch >= stages.activations_from
-        if wanted != quantized:  # to change it costs as much as some steps
-            graph.quantize(weights=wanted[0], activations=wanted[1])
-            quantized = wanted
-        graph.log_scale_factors.requires_grad_(section.learn_scales and epoch < freeze)
+        graph.quantize(
+            weights=epoch >= stages.weights_from, activations=epoch >= stages.activations_from
+        )
+        if freeze <= epoch < math.inf:  # judging, at infinity, learns nothing
+            graph.freeze_scales()
 
     return phase
 

@@ -28,7 +28,7 @@ from qtool.config.quantization import (
 )
 from qtool.errors import ModelError
 from qtool.evaluation.parity import session_with_codes
-from qtool.graph.parameters import Parameters, constants_of, with_constants
+from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan, WeightPlan
 from qtool.graph.writing.activations import codes_name
 from qtool.graph.writing.writer import write
@@ -161,8 +161,7 @@ def test_training_keeps_narrow_channels_narrow():
     with torch.no_grad():
         for parameter in graph.graph.parameters():
             parameter.mul_(4 + torch.rand_like(parameter))
-    trained = with_constants(prepared, graph.weights())
-    learned = Parameters(constants_of(trained), graph.activation_qparams(), graph.weight_qparams())
+    trained, learned = graph.written_back(prepared)
     int8 = write(trained, plan, learned, {})
     codes = {
         name: int8.graph.initializers[f"{name}.codes"].const_value.numpy()

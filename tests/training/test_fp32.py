@@ -21,6 +21,7 @@ from qtool.config.training import Adversarial, Augment, Training
 from qtool.data.memory_map import Rows
 from qtool.errors import ConfigError, DataError, ModelError, StaleArtifactError
 from qtool.progress import SilentProgress
+from qtool.training.fit import Work
 from qtool.training.fp32 import train_fp32
 from qtool.training.objective import criterion
 
@@ -42,18 +43,8 @@ def train(
     **options,
 ):
     checkpoint = folder / "training.checkpoint"
-    progress = progress or SilentProgress()
-    return train_fp32(
-        module,
-        rows,
-        validation,
-        section,
-        judge,
-        seed=3,
-        checkpoint=checkpoint,
-        progress=progress,
-        **options,
-    )
+    work = Work(rows, validation, 3, checkpoint, progress or SilentProgress(), **options)
+    return train_fp32(module, section, judge, work)
 
 
 def content(module):

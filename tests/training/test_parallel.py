@@ -13,6 +13,7 @@ from torch import nn
 from training.test_fp32 import BCE, ROWS, SECTION, VALIDATION
 
 from qtool.progress import SilentProgress
+from qtool.training.fit import Work
 from qtool.training.fp32 import train_fp32
 from qtool.training.parallel import HERE, Parallel, Place, current, joined
 
@@ -39,14 +40,9 @@ def train(folder, place, module=None, **changes):
     module = module or smooth()
     history = train_fp32(
         module,
-        ROWS,
-        VALIDATION,
         SECTION.model_copy(update={"ema": 0.5, "clip_gradient": 1.0, **changes}),
         BCE,
-        seed=3,
-        checkpoint=folder / "training.checkpoint",
-        progress=SilentProgress(),
-        place=place,
+        Work(ROWS, VALIDATION, 3, folder / "training.checkpoint", SilentProgress(), place),
     )
     return module, history
 

@@ -11,6 +11,7 @@ from training.samples import StopAfter, Stopped, fitted_pair, fitted_weights, ma
 from qtool.config.training import Distill, Progressive, TrainQat
 from qtool.errors import ConfigError
 from qtool.progress import SilentProgress
+from qtool.training.fit import Work
 from qtool.training.objective import criterion
 from qtool.training.qat import Teacher, train_qat
 
@@ -27,18 +28,9 @@ BCE = criterion(None, "binary_classification", "logit")
 
 
 def train(graph, fp32, folder, section=SECTION, progress=None, **options):
-    return train_qat(
-        graph,
-        fp32,
-        ROWS,
-        VALIDATION,
-        section,
-        BCE,
-        seed=3,
-        checkpoint=folder / "qat.checkpoint",
-        progress=progress or SilentProgress(),
-        **options,
-    )
+    checkpoint = folder / "qat.checkpoint"
+    work = Work(ROWS, VALIDATION, 3, checkpoint, progress or SilentProgress())
+    return train_qat(graph, fp32, section, BCE, work, **options)
 
 
 def scores(graph):

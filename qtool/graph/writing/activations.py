@@ -153,7 +153,7 @@ def _scaled_codes(editor: Editor, value: ir.Value, params: QuantParams, name: st
     scaled = editor.after(value, "Mul", f"{name}.scaled", REAL_ONE / params.scale)
     offset = params.zero_point.astype(np.float32)
     moved = editor.after(scaled, "Add", f"{name}.offset", offset)
-    if params.spec.bits < 8:  # QuantizeLinear clamps at 8 bits
+    if params.spec.bits < STORAGE_BITS:  # where QuantizeLinear clamps
         ends = (np.float32(params.spec.qmin), np.float32(params.spec.qmax))
         moved = editor.after(moved, "Clip", f"{name}.clipped", *ends)
     zero = np.zeros((), params.spec.dtype)

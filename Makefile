@@ -27,6 +27,8 @@ bench: $(STAMP)
 	$(if $(DATA),$(BIN)/python benchmarks/tabular.py --data $(DATA) --json benchmarks/results/tabular.json)
 	$(if $(DATA),$(BIN)/python benchmarks/qat.py --data $(DATA) --json benchmarks/results/qat.json)
 	$(BIN)/python benchmarks/parity.py --json benchmarks/results/parity.json
+	$(BIN)/python benchmarks/intervals.py --json benchmarks/results/intervals.json
+	$(BIN)/python benchmarks/latency_protocol.py --json benchmarks/results/latency_protocol.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
 	$(BIN)/python benchmarks/blocks.py --json benchmarks/results/blocks.json
 	$(BIN)/python benchmarks/calibration.py --json benchmarks/results/calibration.json

@@ -23,7 +23,8 @@ from qtool.commands.train_qat import graph_parity
 from qtool.commands.training import criterion_of, work_in
 from qtool.data.batch import Batch, join, labels_of
 from qtool.evaluation.decisions import decision_change, operating_threshold
-from qtool.evaluation.results import DecisionChange, Parity, Scores
+from qtool.evaluation.results import DecisionChange, Parity
+from qtool.evaluation.sample import Sample
 from qtool.graph.model_file import outputs_of, read_model
 from qtool.graph.parameters import derive
 from qtool.graph.writing.writer import write
@@ -107,13 +108,13 @@ def _decisions(
     )
     rows, session = join(batches), Session(int8, "the INT8 model")
     written = np.concatenate([session.run(batch.inputs, [output])[output] for batch in batches])
-    scores = Scores(
+    sample = Sample(
         rows.rows,
         labels_of(rows),
         _simulated(context, graph, output, batches),
         to_scores(written, context.experiment.model.output, session.where),
     )
-    return decision_change(scores, threshold, rule)
+    return decision_change(sample, threshold, rule)
 
 
 def _simulated(

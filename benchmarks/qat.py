@@ -71,7 +71,7 @@ from qtool.training.objective import Criterion, criterion
 from qtool.training.qat import train_qat
 
 CALIBRATION_ROWS, BATCH_ROWS, PARITY_ROWS = 4096, 256, 10_000
-STEPS, JUDGED_ROWS = 200, 4096
+STEPS, JUDGED_ROWS = 600, 4096
 """Of QAT and of the control: a fraction of what FP32 training takes."""
 POINTS = 100.0
 TORCHAO, MIN_MAX, MSE = "torchao PT2E", "weights min-max", "weights MSE"
@@ -338,10 +338,10 @@ class Subject:
         return Work(rows, validation, self.seed, Path(folder) / "checkpoint", SilentProgress())
 
     def _fine_tuning(self, rows: int) -> Recipe:
-        """A fifth of the learning rate of FP32 training, for STEPS steps."""
+        """Half of the learning rate of FP32 training, for STEPS steps."""
         recipe = self.model.recipe
         epochs = 1 if self.quick else max(1, round(STEPS * recipe.batch_rows / rows))
-        rate = recipe.learning_rate / 5
+        rate = recipe.learning_rate / 2
         return dataclasses.replace(recipe, epochs=epochs, learning_rate=rate)
 
     def _control(self) -> ir.Model:

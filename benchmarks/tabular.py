@@ -33,10 +33,11 @@ from qtool.config.quantization import StaticQuantization
 from qtool.data.batch import Batch, join, labels_of
 from qtool.data.sampling import calibration_rows
 from qtool.evaluation.decisions import decision_change
-from qtool.evaluation.metrics import compare
-from qtool.evaluation.results import DecisionChange, Evaluation, MetricChange, Scores
+from qtool.evaluation.results import DecisionChange, Evaluation
+from qtool.evaluation.sample import Sample
 from qtool.runtime.latency import Timing, measure, one_core, ratio
 from qtool.runtime.sessions import Session, to_scores
+from qtool.statistics.delong import delong
 
 METHODS = ("static", "dynamic", "qat")
 PEER_OF = {"static": "ort-static", "dynamic": "ort-dynamic", "qat": "ort-static"}
@@ -157,9 +158,10 @@ def _calibration(context: Context, samples: int, section: StaticQuantization) ->
 
 
 def _qtool_rows(case: str, evaluation: Evaluation, size: int, trained: Trained) -> list[Row]:
-    auc = next(metric for metric in evaluation.metrics if metric.name == "auc")
-    rows = [Row(case, "auc_fp32", auc.fp32, "AUC")]
-    rows += _accuracy_rows(case, auc, evaluation.decisions, size, trained)
+    change = next(metric for metric in evaluation.metrics if metric.name == "auc")
+    assert evaluation.decisions is not None
+    rows = [Row(case, "auc_fp32", change.fp32, "AUC")]
+    rows += _accuracy_rows(case, change.change, evaluation.decisions, size, trained)
     parity = evaluation.parity
     if parity is not None:
         counted = f"{parity.codes:,} codes of {parity.rows:,} rows"
@@ -168,31 +170,32 @@ def _qtool_rows(case: str, evaluation: Evaluation, size: int, trained: Trained) 
 
 
 def _peer_rows(
-    case: str, scores: Scores, evaluation: Evaluation, size: int, trained: Trained
+    case: str, sample: Sample, evaluation: Evaluation, size: int, trained: Trained
 ) -> list[Row]:
-    (auc,) = compare(scores, ["auc"])
     asked = evaluation.decisions
-    decisions = decision_change(scores, asked.threshold, asked.threshold_rule)
-    return _accuracy_rows(case, auc, decisions, size, trained)
+    assert asked is not None
+    change = delong(sample.labels, sample.fp32, sample.int8).difference
+    decisions = decision_change(sample, asked.threshold, asked.threshold_rule)
+    return _accuracy_rows(case, change, decisions, size, trained)
 
 
 def _accuracy_rows(
-    case: str, auc: MetricChange, decisions: DecisionChange, size: int, trained: Trained
+    case: str, auc_change: float, decisions: DecisionChange, size: int, trained: Trained
 ) -> list[Row]:
     flips = f"{decisions.to_flagged + decisions.to_passed:,} of {decisions.rows:,}"
     original = len(trained.original)
     sizes = f"{size:,} of {original:,} bytes"
     return [
-        Row(case, "auc_change", auc.change, "AUC", "fp32"),
+        Row(case, "auc_change", auc_change, "AUC", "fp32"),
         Row(case, "decision_flips", decisions.flip_share, "share", "fp32", flips),
         Row(case, "size_ratio", size / original, "share", "fp32", sizes),
     ]
 
 
-def _peer_scores(model: bytes, trained: Trained, batch_rows: int) -> Scores:
+def _peer_scores(model: bytes, trained: Trained, batch_rows: int) -> Sample:
     rows = trained.evaluation
-    both = (_scores(content, trained, batch_rows) for content in (trained.prepared, model))
-    return Scores(rows.rows, labels_of(rows), *both)
+    fp32, int8 = (_scores(content, trained, batch_rows) for content in (trained.prepared, model))
+    return Sample(rows.rows, labels_of(rows), fp32, int8)
 
 
 def _scores(model: bytes, trained: Trained, batch_rows: int) -> NDArray[np.float32]:

@@ -26,6 +26,8 @@ RESULTS = {
     "calibration": "calibration",
     "qat": "qat",
     "parity": "parity",
+    "intervals": "intervals",
+    "latency_protocol": "latency_protocol",
     "startup": "startup",
 }
 # Results file → the metrics that stand in one table each; a last one has the others.

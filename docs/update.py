@@ -1,4 +1,4 @@
-"""Keeps generated documentation current: help blocks of the README, the reference of the config.
+"""Keeps generated files current: README's help blocks, the config's reference, results' schema.
 
 ``--check`` changes nothing and fails when something is stale. A help block is the fenced block
 after ``<!-- help: qtool run -->``.
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from qtool.config.load import schema
+from qtool.report.schema import result_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+RESULT = ROOT / "docs" / "evaluation.schema.json"
 REFERENCE = ROOT / "docs" / "configuration.md"
 BLOCK = re.compile(
     r"(<!-- help: qtool ?(?P<command>[\w-]*) -->\n```text\n)(?P<text>.*?)(```\n)", re.DOTALL
@@ -81,7 +83,11 @@ def _current() -> dict[Path, str]:
         lambda m: m[1] + help_of(m["command"]) + m[4], README.read_text(encoding="utf-8")
     )
     text = REFERENCE.read_text(encoding="utf-8")
-    return {README: readme, REFERENCE: text.partition(MARK)[0] + MARK + "\n" + reference()}
+    return {
+        README: readme,
+        REFERENCE: text.partition(MARK)[0] + MARK + "\n" + reference(),
+        RESULT: json.dumps(result_schema(), indent=2) + "\n",
+    }
 
 
 def main() -> int:

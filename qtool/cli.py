@@ -8,6 +8,7 @@ expected error becomes one message and its exit code here; anything else is a bu
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import traceback
@@ -211,11 +212,43 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of the config, for editors."""
-    from qtool.config.load import schema
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Run directories that were evaluated.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
+        "compare.html"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Put the evaluations of several runs beside each other on one page."""
+    from qtool.commands.compare import compare
+    from qtool.report.comparison import comparison_tables, to_comparison_json, warnings
+    from qtool.report.console import console_tables
 
-    _print(json.dumps(schema(), indent=2))
+    found = compare(runs, output)
+    if as_json:
+        _print(to_comparison_json(found))
+    else:
+        _show(console_tables(comparison_tables(found), warnings(found)))
+        _print(f"Report: {output}")
+
+
+@app.command()
+def schema(
+    result: Annotated[
+        bool, typer.Option("--result", help="That of the JSON results of 'qtool evaluate'.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema of the config, for editors."""
+    if result:
+        from qtool.report.schema import result_schema
+
+        _print(json.dumps(result_schema(), indent=2))
+    else:
+        from qtool.config.load import schema
+
+        _print(json.dumps(schema(), indent=2))
 
 
 def _version(value: bool) -> None:
@@ -313,8 +346,21 @@ def _print_evaluation(folder: Path, evaluation: Evaluation, *, as_json: bool) ->
 
         _show(console_result(evaluation))
         _print(f"Report: {folder / REPORT}")
+    _annotate(evaluation)
     if not evaluation.passed:
         raise typer.Exit(1)
+
+
+def _annotate(evaluation: Evaluation) -> None:
+    """Shows the verdict on the pull request and in the job's summary when GitHub runs this."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from qtool.report.github import to_annotations
+
+        sys.stderr.write(to_annotations(evaluation))  # read there, too; stdout may be JSON
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        from qtool.report.github import append_summary
+
+        append_summary(Path(summary), evaluation)
 
 
 def _print(text: str) -> None:

@@ -19,6 +19,7 @@ COMMANDS = (
     "calibrate",
     "quantize",
     "evaluate",
+    "compare",
     "export",
     "run",
     "init",

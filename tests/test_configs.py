@@ -12,6 +12,11 @@ from qtool.config.model import TorchModel
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SMALL = ("data.source.rows=3000", "evaluation.latency={blocks: 5, block_ms: 0.2}")
+SMALL_MODELS = {
+    "sample_models.cash_flow:build": ("channels=8", "layers=2"),
+    "sample_models.retrieval:build": ("width=16", "layers=1", "embedding=32"),
+}
+"""Arguments of the models that have no ``hidden`` layers."""
 
 
 def overrides(experiment):
@@ -19,7 +24,8 @@ def overrides(experiment):
     yield from SMALL
     yield "evaluation.gates=null"
     if isinstance(experiment.model, TorchModel):
-        yield "model.arguments.hidden=[16, 16]"
+        for argument in SMALL_MODELS.get(experiment.model.torch, ("hidden=[16, 16]",)):
+            yield f"model.arguments.{argument}"
         yield "training.epochs=1"
     if experiment.train_qat is not None:
         yield "train_qat.epochs=1"

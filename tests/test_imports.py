@@ -18,11 +18,11 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"commands"},
-    {"bundle", "calibration", "evaluation", "report", "training"},
+    {"bundle", "calibration", "evaluation", "report", "robustness", "training"},
     {"data", "graph", "runtime", "torchgraph"},
-    {"history", "numerics"},
+    {"history", "numerics", "statistics"},
     {"config"},
-    {"runs"},
+    {"runs", "user_code"},
     {"errors", "progress"},
     {""},  # the version
 )
@@ -30,6 +30,8 @@ LAYERS = (
 BESIDE = {
     ("bundle", "evaluation"),  # the card tells the evaluation's result
     ("report", "evaluation"),  # and so do all reports
+    ("robustness", "evaluation"),  # what attacks do is told in its results
+    ("training", "robustness"),  # rows that are trained on can be attacked
     ("torchgraph", "graph"),  # the ONNX graph as a torch module
     ("runtime", "graph"),  # a session takes a graph in memory
     ("graph", "data"),  # the fitted encoder as graph nodes
@@ -55,14 +57,15 @@ HOMES = {
         "runtime",
         "torchgraph",
     },
-    "onnxruntime": {"runtime/sessions"},
+    "onnxruntime": {"runtime/cold_process", "runtime/sessions"},
     "onnxscript": {"graph/prepare"},
     "pyarrow": {"data", "commands/init"},
-    "pydantic": {"config", "commands/evaluate"},
+    "pydantic": {"config", "report/schema", "report/stored"},
     "rich": {"cli", "progress", "report/console"},
-    "scipy": {"evaluation"},
+    "scipy": {"evaluation", "statistics"},
     "sklearn": {"evaluation"},
     "torch": {
+        "robustness/gradient",
         "torchgraph",
         "training",
         "commands/teacher",

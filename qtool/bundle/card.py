@@ -5,11 +5,12 @@ The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting", arX
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qtool.evaluation.results import Evaluation
+from qtool.evaluation.results import Evaluation, MetricChange
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ def model_card(
         inputs: how the model is fed.
         outputs: what it returns.
         rows: rows of each split.
-        positives: rows with label 1 of each split.
+        positives: rows with label 1 of each split; empty but for binary classification.
     """
-    decisions = evaluation.decisions
+    task = evaluation.task.replace("_", " ")
     how = "quantization-aware training" if evaluation.qat else "post-training quantization"
     treatments = Counter(node.treatment for node in evaluation.coverage)
     lines = [
@@ -46,7 +47,7 @@ def model_card(
         "",
         "## Model",
         "",
-        f"An INT8 ONNX model for binary classification, made from an FP32 model by {how} (method "
+        f"An INT8 ONNX model for {task}, made from an FP32 model by {how} (method "
         f"{evaluation.method}). It runs in ONNX Runtime on the CPU.",
         "",
         *_table(("Input", "dtype", "shape", "meaning"), [_cells(item) for item in inputs]),
@@ -55,31 +56,21 @@ def model_card(
         "",
         "## Intended use",
         "",
-        f"To take the place of its FP32 model at the operating threshold {decisions.threshold:.6g} "
-        f"({decisions.threshold_rule}), on rows like those below. Decisions on other data are not "
-        "covered by this evidence.",
+        f"To take the place of its FP32 model{_threshold(evaluation)}, on rows like those below. "
+        "Other data are not covered by this evidence.",
         "",
         "## Data",
         "",
-        *_table(
-            ("Split", "rows", "positives"),
-            [(split, f"{count:,}", f"{positives[split]:,}") for split, count in rows.items()],
-        ),
+        *_data(rows, positives),
         "",
         "## Evidence",
         "",
         *_table(
-            ("Metric", "FP32", "INT8", "change"),
-            [
-                (m.name, f"{m.fp32:.6f}", f"{m.int8:.6f}", f"{m.change:+.6f}")
-                for m in evaluation.metrics
-            ],
+            ("Metric", "FP32", "INT8", "change", "interval of the change"),
+            [_metric(metric) for metric in evaluation.metrics],
         ),
         "",
-        f"Decisions that changed: {decisions.to_flagged + decisions.to_passed} of "
-        f"{decisions.rows:,} ({decisions.flip_share:.4%}; with 95 % confidence at most "
-        f"{decisions.flip_share_upper:.4%}).",
-        "",
+        *_agreement(evaluation),
         *_latency(evaluation),
         "",
         "Nodes by treatment: "
@@ -98,6 +89,52 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _threshold(evaluation: Evaluation) -> str:
+    decisions = evaluation.decisions
+    if decisions is None:
+        return ""
+    return f" at the operating threshold {decisions.threshold:.6g} ({decisions.threshold_rule})"
+
+
+def _data(rows: Mapping[str, int], positives: Mapping[str, int]) -> list[str]:
+    if not positives:
+        return _table(("Split", "rows"), [(split, f"{count:,}") for split, count in rows.items()])
+    return _table(
+        ("Split", "rows", "positives"),
+        [(split, f"{count:,}", f"{positives[split]:,}") for split, count in rows.items()],
+    )
+
+
+def _metric(metric: MetricChange) -> tuple[str, ...]:
+    ends = "none"
+    if not math.isnan(metric.low):
+        ends = f"{metric.low:+.6f} to {metric.high:+.6f} ({metric.confidence:.4g}, "
+        ends += f"{metric.interval})"
+    return (
+        metric.title,
+        f"{metric.fp32:.6f}",
+        f"{metric.int8:.6f}",
+        f"{metric.change:+.6f}",
+        ends,
+    )
+
+
+def _agreement(evaluation: Evaluation) -> list[str]:
+    """A paragraph for the decisions, and one for everything else that both models may agree on."""
+    decisions = evaluation.decisions
+    lines = []
+    if decisions is not None:
+        lines = [
+            f"Decisions that changed: {decisions.to_flagged + decisions.to_passed} of "
+            f"{decisions.rows:,} ({decisions.flip_share:.4%}; with 95 % confidence at most "
+            f"{decisions.flip_share_upper:.4%}).",
+            "",
+        ]
+    for one in evaluation.agreements:
+        lines += [f"{one.title}: {one.share:.4%} of {one.count:,} {one.units}.", ""]
+    return lines
 
 
 def _latency(evaluation: Evaluation) -> list[str]:

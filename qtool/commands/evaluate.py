@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from pydantic import TypeAdapter
+from numpy.typing import NDArray
 
 from qtool.commands.calibrate import read_plan
 from qtool.commands.context import Context
+from qtool.commands.judging import Judging
 from qtool.commands.prepare import (
     HISTORY,
     MODEL,
@@ -23,51 +23,48 @@ from qtool.commands.prepare import (
     fp32_stage,
     prepared_stage,
     require_label,
+    source_sha256,
     versions,
 )
 from qtool.commands.quantize import INT8_MODEL, quantize, read_coverage
-from qtool.config.task import Task
-from qtool.data.batch import Batch, labels_of
-from qtool.data.split import SplitName
-from qtool.errors import ConfigError, ModelError
+from qtool.commands.scoring import Models, batch_rows, judging_columns, quantile_levels, scored
+from qtool.config.evaluation import Evaluation as EvaluationSection
+from qtool.config.evaluation import ThresholdValue
+from qtool.data.judging_columns import check_judging_columns
+from qtool.evaluation.agreements import agreements
+from qtool.evaluation.compare import Pairing, compare
 from qtool.evaluation.coverage import not_fused
-from qtool.evaluation.decisions import decision_change, operating_threshold
-from qtool.evaluation.gates import check_gates
-from qtool.evaluation.metrics import compare
+from qtool.evaluation.decisions import cost_metric, decision_change, operating_threshold
+from qtool.evaluation.gates import check_gates, check_names
+from qtool.evaluation.metrics.metric import Metric
+from qtool.evaluation.metrics.registry import metrics_of
+from qtool.evaluation.metrics.risk import risk_tests
 from qtool.evaluation.parity import unfused_parity
-from qtool.evaluation.results import Evaluation, LatencyResult, NodeCoverage, Parity, Scores
-from qtool.evaluation.speed import measure_latency
+from qtool.evaluation.results import (
+    ColdStart,
+    DecisionChange,
+    Evaluation,
+    LatencyResult,
+    Parity,
+    ThroughputResult,
+)
+from qtool.evaluation.sample import Sample
+from qtool.evaluation.speed import measure_cold, measure_latency, measure_throughput
 from qtool.graph.model_file import model_files, model_sha256, read_model
-from qtool.graph.plan import Plan
 from qtool.history import History
 from qtool.report.html import to_html
 from qtool.report.json import accuracy_json, latency_json
 from qtool.report.junit import to_junit
 from qtool.report.markdown import to_markdown
+from qtool.report.stored import from_stored, to_stored
 from qtool.runs import content, write_text
 from qtool.runtime.cpu import detect
-from qtool.runtime.sessions import Session, to_scores
 
 BUNDLE = "bundle"
 """The stage that ``export`` makes of a model that passes."""
 REPORT = "report.html"
 RESULT = "result.json"
 """The whole ``Evaluation`` with every timed call, so that a current stage can be shown again."""
-
-_STORED = TypeAdapter(Evaluation)
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models that are compared, as files, and the plan and the training of the INT8 one."""
-
-    original: Path
-    prepared: Path
-    int8: Path
-    plan: Plan
-    coverage: tuple[NodeCoverage, ...]
-    parity: Path
-    training: History | None
 
 
 def int8_stage(context: Context) -> Path:
@@ -83,10 +80,11 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     """Compares FP32 and INT8: the folder with all reports, and the result.
 
     Raises:
-        ConfigError: the task is not binary classification, or the data section names no label.
+        ConfigError: the data section names no label that the task needs, or the evaluation section
+            a metric, a gate or an option that the task has not.
+        DataError: a column that the evaluation names is missing.
     """
-    _require_decisions(context.experiment.task)
-    require_label(context.experiment, "evaluate")
+    metrics = _checked(context)
     folder = int8_stage(context)
     models = Models(
         original=fp32_stage(context) / MODEL,
@@ -99,25 +97,26 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     )
 
     def make(target: Path) -> None:
-        # First, because it refuses outputs that are no scores: what went well before then stays.
-        scores = _scores(context, models, "evaluation")
+        # First, because it refuses outputs that the task cannot read: what went well stays.
+        sample = scored(context, models, "evaluation", judging_columns(context.experiment))
         context.run.discard(BUNDLE, "it is of an earlier evaluation")
-        evaluation = _evaluation(context, models, scores)
+        evaluation = _evaluation(context, models, metrics, sample)
         write_text(target / "evaluation.json", accuracy_json(evaluation))
         write_text(target / "latency.json", latency_json(evaluation))
         write_text(target / "report.md", to_markdown(evaluation))
         write_text(target / "junit.xml", to_junit(evaluation))
-        write_text(target / REPORT, to_html(evaluation, scores))
-        # json keeps NaN, which a gate without a measurement has; pydantic would write null.
-        write_text(target / RESULT, json.dumps(dataclasses.asdict(evaluation)))
+        write_text(target / REPORT, to_html(evaluation, sample))
+        write_text(target / RESULT, to_stored(evaluation))
 
+    section = context.experiment.evaluation
     key = context.key(
         name=context.experiment.name,
         data_name=_data_name(context),
         fp32=content(models.original.parent),
         int8=content(folder),
         data=data_content(context),
-        section=context.experiment.evaluation.model_dump(mode="json"),
+        section=section.model_dump(mode="json", exclude={"pythonpath"}),
+        code=[source_sha256(m.name, section.pythonpath) for m in metrics if ":" in m.name],
         target=context.experiment.target.model_dump(mode="json"),
         output=context.experiment.model.output,
         cpu=detect().name,
@@ -126,36 +125,49 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         ),
     )
     done = context.run.stage("evaluate", key, make, force=context.run.force)
-    evaluation = _STORED.validate_json((done / RESULT).read_bytes())
+    evaluation = from_stored((done / RESULT).read_bytes(), RESULT)
     if not evaluation.passed:
         # An earlier, passing model must not look like the result of this run.
         context.run.discard(BUNDLE, "the gates do not hold")
     return done, evaluation
 
 
-def _require_decisions(task: Task) -> None:
-    if task != "binary_classification":
-        raise ConfigError(
-            "task",
-            task,
-            "binary_classification, whose decisions 'qtool evaluate', 'export' and 'run' compare",
-            "'qtool calibrate', 'qtool quantize' and 'qtool train-qat' work for every task.",
-        )
-
-
-def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
+def _checked(context: Context) -> tuple[Metric, ...]:
+    """Returns the metrics, when all that the section names exists: before anything is computed."""
     experiment, section = context.experiment, context.experiment.evaluation
-    calibration = _scores(context, models, "calibration")
-    threshold, rule = operating_threshold(
-        section.decision.threshold, calibration.labels, calibration.fp32
+    require_label(experiment, "evaluate")
+    metrics = metrics_of(experiment.task, section, quantile_levels(experiment))
+    check_names(section.gates, tuple(metric.name for metric in metrics))
+    check_judging_columns(context.source, judging_columns(experiment))
+    return metrics
+
+
+def _evaluation(
+    context: Context, models: Models, metrics: tuple[Metric, ...], sample: Sample
+) -> Evaluation:
+    experiment, section = context.experiment, context.experiment.evaluation
+    binary = experiment.task == "binary_classification"
+    pairing = Pairing(
+        section.resampling, experiment.task, experiment.data.split.by == "time", experiment.seed
     )
+    with context.progress.task("metrics") as task:
+        changes = compare(sample, metrics, pairing)
+        task.advance()
+    threshold, rule = _threshold(context, models) if binary else (None, "")
+    judging = Judging(context, models, sample, metrics[0], pairing, threshold)
     evaluation = Evaluation(
         name=experiment.name,
+        task=experiment.task,
         method=models.plan.method,
         qat=experiment.train_qat is not None,
-        positives=int(scores.labels.sum()),
-        metrics=compare(scores, section.metrics),
-        decisions=decision_change(scores, threshold, rule),
+        rows=len(sample),
+        positives=int(sample.labels.sum()) if binary else None,
+        metrics=changes,
+        decisions=None
+        if threshold is None
+        else _decisions(sample, threshold, rule, section, pairing),
+        agreements=agreements(sample, experiment.task, section),
+        tests=() if section.risk is None else risk_tests(sample, section),
         sizes_bytes={
             "fp32": _size_bytes(models.original),
             "int8": _size_bytes(models.int8),
@@ -167,44 +179,36 @@ def _evaluation(context: Context, models: Models, scores: Scores) -> Evaluation:
         provenance=_provenance(context, models),
         notes=_notes(context, models),
         training=models.training,
+        segments=judging.segments(),
+        fairness=judging.fairness(),
+        monotonicity=judging.monotonicity(),
+        reasons=judging.reasons(),
+        robustness=judging.robustness(),
+        throughput=_throughput(context, models),
+        cold=_cold(context, models),
+        price_per_core_hour=section.latency.price_per_core_hour,
+        quantiles=tuple(quantile_levels(experiment) or ()),
+        classes=dataset(context).fitted.encoder.classes or (),
     )
     return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
 
 
-def _scores(context: Context, models: Models, split: SplitName) -> Scores:
-    """Scores of the original FP32 and the INT8 model, streamed over a split."""
-    fp32 = Session(models.original, "the FP32 model")
-    int8 = Session(models.int8, "the INT8 model")
-    kind, data = context.experiment.model.output, dataset(context)
-    pieces = []
-    with context.progress.task(f"score {split} rows", data.fitted.counts.rows[split]) as task:
-        for batch in data.batches(split, _batch_rows(context, models.plan)):
-            both = (_score(session, batch, kind) for session in (fp32, int8))
-            pieces.append((batch.rows, labels_of(batch), *both))
-            task.advance(len(batch))
-    rows, labels, fp32_scores, int8_scores = (
-        np.concatenate(column) for column in zip(*pieces, strict=True)
-    )
-    return Scores(rows, labels, fp32_scores, int8_scores)
+def _threshold(context: Context, models: Models) -> tuple[float, str]:
+    section = context.experiment.evaluation.decision.threshold
+    if isinstance(section, ThresholdValue):
+        return section.value, "fixed score"
+    calibration = scored(context, models, "calibration")
+    return operating_threshold(section, calibration.labels, calibration.fp32)
 
 
-def _score(
-    session: Session, batch: Batch, kind: str
-) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    outputs = session.run(batch.inputs)[session.output_names[0]]
-    scores = to_scores(outputs, kind, session.where)
-    if len(scores) != len(batch):
-        raise ModelError(
-            session.where, f"{len(scores)} outputs for {len(batch)} rows", "one output per row"
-        )
-    return scores
-
-
-def _batch_rows(context: Context, plan: Plan) -> int:
-    """A dynamic model's scores depend on the batch: it is judged at the largest one served."""
-    if plan.has("dynamic"):
-        return max(context.experiment.target.batch_sizes)
-    return 1024
+def _decisions(
+    sample: Sample, threshold: float, rule: str, section: EvaluationSection, pairing: Pairing
+) -> DecisionChange:
+    cost = None
+    if section.decision.cost is not None:
+        metric = cost_metric(section.decision.cost, threshold)
+        (cost,) = compare(sample, (metric,), pairing)
+    return decision_change(sample, threshold, rule, cost)
 
 
 def _parity(context: Context, models: Models) -> Parity | None:
@@ -231,17 +235,53 @@ def _latency(context: Context, models: Models) -> tuple[LatencyResult, ...]:
     section, target = context.experiment.evaluation.latency, context.experiment.target
     if not section.enabled:
         return ()
-    rows = next(dataset(context).batches("evaluation", max(target.batch_sizes)))
-    fp32 = {"prepared": models.prepared, "original": models.original}
     return measure_latency(
-        fp32,
+        _baselines(models),
         models.int8,
-        rows.inputs,
+        _timed_rows(context),
         target.batch_sizes,
         target.threads,
         section,
         context.progress,
     )
+
+
+def _throughput(context: Context, models: Models) -> tuple[ThroughputResult, ...]:
+    section, target = context.experiment.evaluation.latency, context.experiment.target
+    if not section.enabled or not section.sessions:
+        return ()
+    return measure_throughput(
+        _baselines(models),
+        models.int8,
+        _timed_rows(context),
+        target.batch_sizes,
+        target.threads,
+        section,
+        context.progress,
+    )
+
+
+def _cold(context: Context, models: Models) -> tuple[ColdStart, ...]:
+    section, target = context.experiment.evaluation.latency, context.experiment.target
+    if not section.enabled or not section.cold:
+        return ()
+    return measure_cold(
+        models.original,
+        models.int8,
+        _timed_rows(context),
+        target.batch_sizes,
+        target.threads,
+        context.progress,
+    )
+
+
+def _baselines(models: Models) -> dict[str, Path]:
+    return {"prepared": models.prepared, "original": models.original}
+
+
+def _timed_rows(context: Context) -> dict[str, NDArray[Any]]:
+    most = max(context.experiment.target.batch_sizes)
+    return next(dataset(context).batches("evaluation", most)).inputs
 
 
 def _size_bytes(model: Path) -> int:
@@ -281,7 +321,7 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
         notes.append(
             "Dynamic ranges come from each batch, so a row's score depends on the rows scored "
             "with it. "
-            f"Scores here are from batches of {_batch_rows(context, models.plan)}."
+            f"Scores here are from batches of {batch_rows(context.experiment, models.plan)}."
         )
     slow = not_fused(models.coverage)
     if slow:

@@ -61,9 +61,9 @@ def export(context: Context) -> Path:
     """
     evaluated, evaluation = evaluate(context)
     if not evaluation.passed:
-        failed = [gate.name for gate in evaluation.gates if not gate.passed]
+        failed = [gate.name for gate in evaluation.gates if gate.verdict != "pass"]
         raise GateFailedError(
-            "export", f"gates failed: {', '.join(failed)}", "a model that passes its gates"
+            "export", f"gates not passed: {', '.join(failed)}", "a model that passes its gates"
         )
     quantized, data = int8_stage(context), data_stage(context)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from qtool.graph.model_file import (
 )
 from qtool.graph.prepare.pipeline import prepare
 from qtool.progress import Task
-from qtool.runs import content, digest, write_text
+from qtool.runs import content, digest, sha256_of, write_text
 
 MODEL = "model.onnx"
 ENCODER = "encoder.json"
@@ -50,6 +52,26 @@ PROOF_BATCH_ROWS = 64
 def versions(*packages: str) -> dict[str, str]:
     """Returns the installed versions without importing the packages."""
     return {package: importlib.metadata.version(package) for package in packages}
+
+
+def source_sha256(reference: str, pythonpath: Path | None) -> str | None:
+    """Returns the digest of the file of ``module:function``; what it imports is not followed."""
+    name = reference.partition(":")[0]
+    if pythonpath is not None:
+        module = pythonpath.joinpath(*name.split("."))
+        return digest_of(module.with_suffix(".py")) or digest_of(module / "__init__.py")
+    if name in sys.modules:
+        return digest_of(Path(str(sys.modules[name].__file__)))
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return None if spec is None or spec.origin is None else digest_of(Path(spec.origin))
+
+
+def digest_of(path: Path) -> str | None:
+    """Returns the digest of a file, None when there is none."""
+    return sha256_of(path) if path.is_file() else None
 
 
 def require_label(experiment: Experiment, what: str) -> None:

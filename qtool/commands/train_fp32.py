@@ -13,15 +13,21 @@ from torch import nn
 
 from qtool.commands.context import Context
 from qtool.commands.inputs import describe_inputs
-from qtool.commands.prepare import HISTORY, MODEL, data_content, dataset, versions
+from qtool.commands.prepare import (
+    HISTORY,
+    MODEL,
+    data_content,
+    dataset,
+    digest_of,
+    source_sha256,
+    versions,
+)
 from qtool.commands.training import (
     CHECKPOINT,
     Job,
     criterion_of,
-    digest_of,
     drop_scratch,
     settings,
-    source_sha256,
     work_in,
 )
 from qtool.config.model import TorchModel
@@ -51,7 +57,7 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         else:
             export_onnx(module, example)  # what cannot be exported need not be trained
             work = work_in(context, training, folder)
-            current().send(Job.of("fp32", folder, work.rows, inputs=inputs))
+            current().send(Job.of("fp32", folder, work, inputs=inputs))
             history = train_fp32(module, training, criterion_of(context, training), work)
             write_text(folder / HISTORY, history.to_json())
             for log in work.logs:

@@ -60,7 +60,7 @@ def train_qat(context: Context) -> Path:
         graph, fp32 = _graphs(model, plan, initial, section)
         work = work_in(context, section, folder)
         start = {"prepared": prepared, "plan": plan, "calibrated": calibrated}
-        current().send(Job.of("train-qat", folder, work.rows, **start))
+        current().send(Job.of("train-qat", folder, work, **start))
         history = _train(context, section, graph, fp32, work)
         trained, numbers = graph.written_back(model)
         int8 = write_artifacts(folder, trained, plan, numbers, qat=True)

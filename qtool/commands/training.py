@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtool.commands.context import Context
-from qtool.commands.prepare import dataset, require_label
+from qtool.commands.prepare import dataset, require_label, source_sha256
 from qtool.config.losses import FunctionLoss
 from qtool.config.training import FunctionAugment, Training, TrainQat
+from qtool.data.encoding import Encoder
 from qtool.data.memory_map import Rows, open_rows
 from qtool.progress import SilentProgress
-from qtool.runs import sha256_of
+from qtool.robustness.feasible import Movable, movable
 from qtool.runtime.cpu import detect
 from qtool.training.fit import Work
 from qtool.training.logs import Log, open_logs
@@ -33,6 +33,7 @@ class Job(NamedTuple):
         folder: of the stage, with the rows that the first process has written.
         inputs: names of the model's inputs.
         labels: whether the rows have labels.
+        columns: that are moved in adversarial training.
         needs: what else that stage needs.
     """
 
@@ -40,12 +41,14 @@ class Job(NamedTuple):
     folder: Path
     inputs: list[str]
     labels: bool
+    columns: Mapping[str, Movable]
     needs: dict[str, Any]
 
     @staticmethod
-    def of(stage: str, folder: Path, rows: Rows, **needs: Any) -> Job:
-        """Returns the job of training on ``rows``."""
-        return Job(stage, folder, list(rows.inputs), rows.labels is not None, needs)
+    def of(stage: str, folder: Path, work: Work, **needs: Any) -> Job:
+        """Returns the job of doing the same ``work``."""
+        rows = work.rows
+        return Job(stage, folder, list(rows.inputs), rows.labels is not None, work.columns, needs)
 
     def work(self, context: Context, section: Training | TrainQat) -> Work:
         """Returns the work of the first process, for another one."""
@@ -56,6 +59,7 @@ class Job(NamedTuple):
             self.folder / CHECKPOINT,
             SilentProgress(),
             _place(section),
+            columns=self.columns,
         )
 
 
@@ -71,14 +75,17 @@ def work_in(context: Context, section: Training | TrainQat, folder: Path) -> Wor
     logs = _logs(context, section, folder)
     require_label(context.experiment, "training")
     data = dataset(context)
+    training = data.materialize("training", folder / TRAINING, context.progress)
+    validation = data.materialize("calibration", folder / VALIDATION, context.progress)
     return Work(
-        data.materialize("training", folder / TRAINING, context.progress),
-        data.materialize("calibration", folder / VALIDATION, context.progress),
+        training,
+        validation,
         context.experiment.seed,
         folder / CHECKPOINT,
         context.progress,
         _place(section),
         logs,
+        _moved_columns(section, data.fitted.encoder, validation),
     )
 
 
@@ -93,6 +100,16 @@ def criterion_of(context: Context, section: Training | TrainQat) -> Criterion:
     """Returns loss and metric."""
     experiment = context.experiment
     return criterion(section.loss, experiment.task, experiment.model.output)
+
+
+def _moved_columns(
+    section: Training | TrainQat, encoder: Encoder, calibration: Rows
+) -> dict[str, Movable]:
+    adversarial = section.augment.adversarial
+    if adversarial is None or not adversarial.mutable:
+        return {}
+    where = "augment.adversarial.mutable"
+    return movable(adversarial.mutable, encoder, calibration.inputs, where)
 
 
 def _logs(context: Context, section: Training | TrainQat, folder: Path) -> list[Log]:
@@ -111,26 +128,6 @@ def _place(section: Training | TrainQat) -> Place:
 def settings(section: Training | TrainQat) -> dict[str, Any]:
     """Returns what a section adds to the key of its stage: itself, and the user's functions."""
     return section.settings() | {"code": _code(section)}
-
-
-def source_sha256(reference: str, pythonpath: Path | None) -> str | None:
-    """Returns the digest of the file of ``module:function``; what it imports is not followed."""
-    name = reference.partition(":")[0]
-    if pythonpath is not None:
-        module = pythonpath.joinpath(*name.split("."))
-        return digest_of(module.with_suffix(".py")) or digest_of(module / "__init__.py")
-    if name in sys.modules:
-        return digest_of(Path(str(sys.modules[name].__file__)))
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return None if spec is None or spec.origin is None else digest_of(Path(spec.origin))
-
-
-def digest_of(path: Path) -> str | None:
-    """Returns the digest of a file, None when there is none."""
-    return sha256_of(path) if path.is_file() else None
 
 
 def _code(section: Training | TrainQat) -> list[str | None]:

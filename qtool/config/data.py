@@ -12,7 +12,9 @@ from qtool.config.section import ConfigPath, Section
 class GeneratorSource(Section):
     """Rows made by one of qtool's seeded generators."""
 
-    generator: Literal["card_transactions", "credit_clients"] = Field(description="which generator")
+    generator: Literal[
+        "bank_calls", "card_transactions", "cash_machines", "credit_clients", "report_questions"
+    ] = Field(description="which generator")
     rows: int = Field(200_000, gt=0)
     seed: int = Field(7, ge=0, lt=2**63)
 

@@ -14,6 +14,20 @@ from qtool.config.section import Section
 from qtool.config.task import CLASSIFICATION, LABELLED, Task
 from qtool.config.training import Training, TrainQat
 
+JUDGED: dict[str, tuple[Task, ...]] = {
+    "decision": ("binary_classification",),
+    "fairness": ("binary_classification",),
+    "reason_codes": ("binary_classification",),
+    "monotonicity": ("binary_classification", "regression"),
+    "trading": ("multiclass_classification",),
+    "forecast": ("regression",),
+    "risk": ("regression",),
+    "retrieval": ("representation",),
+    "segmentation": ("representation",),
+    "robustness": (*CLASSIFICATION, "regression"),
+}
+"""Keys of ``evaluation`` that only some tasks have."""
+
 
 class Target(Section):
     """Where the INT8 model will run."""
@@ -61,6 +75,17 @@ class Experiment(Section):
                 "data.label may be a list of columns for task regression only; "
                 f"found task {self.task}. Name one column"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits_the_task(self) -> Experiment:
+        for key in self.evaluation.model_fields_set & JUDGED.keys():
+            tasks = JUDGED[key]
+            if self.task not in tasks and getattr(self.evaluation, key) is not None:
+                raise ValueError(
+                    f"evaluation.{key} applies to {' and '.join(tasks)}; found task {self.task}. "
+                    "Remove it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ class BinaryCrossEntropy(Section):
 
 
 class Focal(Section):
-    """Focal loss (Lin et al. 2017, arXiv 1708.02002); binary and multiclass classification."""
+    """Focal loss (Lin et al. 2017, arXiv 1708.02002); classification and sequence tagging."""
 
     name: Literal["focal"]
     gamma: float = Field(2.0, ge=0, description="0 gives cross-entropy")
@@ -27,7 +27,7 @@ class Focal(Section):
 
 
 class CrossEntropy(Section):
-    """Cross-entropy of one logit per class; multiclass classification."""
+    """Cross-entropy of one logit per class; multiclass classification and sequence tagging."""
 
     name: Literal["cross_entropy"]
     class_weights: list[Annotated[float, Field(gt=0)]] | None = Field(

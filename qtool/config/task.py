@@ -9,9 +9,15 @@ Task = Literal[
     "multiclass_classification",
     "regression",
     "language_model",
+    "sequence_tagging",
     "representation",
 ]
 CLASSIFICATION: tuple[Task, ...] = ("binary_classification", "multiclass_classification")
 """Tasks whose labels are classes."""
-LABELLED: tuple[Task, ...] = (*CLASSIFICATION, "regression")
+LABELLED: tuple[Task, ...] = (*CLASSIFICATION, "regression", "sequence_tagging")
 """Tasks that cannot be trained without ``data.label``."""
+IGNORED = -100
+"""Tag of a step that is neither trained on nor judged, such as padding.
+
+It is ``ignore_index`` of torch's cross_entropy, as data sets of token classification use it.
+"""

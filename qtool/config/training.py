@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from qtool.config.evaluation import Box
 from qtool.config.losses import Loss
 from qtool.config.model import Output
 from qtool.config.section import ConfigPath, Section
@@ -15,12 +16,29 @@ Logger = Literal["tensorboard", "mlflow"]
 
 
 class Adversarial(Section):
-    """Rows moved along the gradient of the loss (FGSM, arXiv 1412.6572; PGD, arXiv 1706.06083)."""
+    """Rows moved along the gradient of the loss (FGSM, arXiv 1412.6572; PGD, arXiv 1706.06083).
 
-    inputs: list[str] = Field(min_length=1, description="float model inputs that are moved")
-    epsilon: float = Field(gt=0, description="largest move of a value, as the model sees it")
-    steps: int = Field(1, gt=0, description="1: FGSM; more: PGD with steps of 2.5 epsilon / steps")
+    Either whole inputs are moved by up to ``epsilon``, or raw columns within what can be changed,
+    as ``evaluation.robustness`` attacks them.
+    """
+
+    inputs: list[str] = Field([], description="float model inputs that are moved")
+    epsilon: float | None = Field(
+        None, gt=0, description="largest move of a value of inputs, as the model sees it"
+    )
+    mutable: list[Box] = Field([], description="raw columns that are moved, and how far")
+    steps: int = Field(
+        1, gt=0, description="1: FGSM; more: PGD with steps of 2.5 times the range / steps"
+    )
     share: float = Field(0.5, gt=0, le=1, description="share of each batch that is moved")
+
+    @model_validator(mode="after")
+    def _moves_inputs_or_columns(self) -> Adversarial:
+        if bool(self.inputs) == bool(self.mutable):
+            raise ValueError("give inputs with epsilon, or mutable columns: one of them")
+        if bool(self.inputs) != (self.epsilon is not None):
+            raise ValueError("inputs and epsilon belong together; mutable columns have a range")
+        return self
 
 
 class FunctionAugment(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ class Batch:
         rows: row numbers in the source, int64 (rows,).
         labels: what ``labels.Labels.read`` returns; None when the data section names no label.
         inputs: model input name → array whose first axis is the rows.
+        columns: of the source, as ``judging_columns`` reads them.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[Any] | None
     inputs: dict[str, NDArray[Any]]
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -31,7 +33,8 @@ class Batch:
         """Returns the rows that ``index`` (a slice, positions or a mask) selects."""
         inputs = {name: values[index] for name, values in self.inputs.items()}
         labels = None if self.labels is None else self.labels[index]
-        return Batch(self.rows[index], labels, inputs)
+        columns = {name: values[index] for name, values in self.columns.items()}
+        return Batch(self.rows[index], labels, inputs, columns)
 
 
 def labels_of(batch: Batch) -> NDArray[Any]:
@@ -47,11 +50,13 @@ def join(batches: Sequence[Batch]) -> Batch:
     return Batch(
         np.concatenate([batch.rows for batch in batches]),
         None if batches[0].labels is None else np.concatenate([labels_of(b) for b in batches]),
-        {
-            name: np.concatenate([batch.inputs[name] for batch in batches])
-            for name in batches[0].inputs
-        },
+        _joined([batch.inputs for batch in batches]),
+        _joined([batch.columns for batch in batches]),
     )
+
+
+def _joined(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def rechunk(batches: Iterable[Batch], batch_rows: int) -> Iterator[Batch]:

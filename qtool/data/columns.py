@@ -48,7 +48,7 @@ def check_columns(source: Source, data: Data) -> None:
         DataError: columns are missing (all of them in one error), the label is also an input, or a
             column has a type that its use cannot take.
     """
-    _check_present(source, needed_columns(data))
+    require_columns(source, needed_columns(data))
     for name, part in data.inputs.items():
         answers = [column for column in data.label_columns if column in part.columns]
         if answers:
@@ -72,7 +72,12 @@ def check_columns(source: Source, data: Data) -> None:
     _check_split(source, data.split)
 
 
-def _check_present(source: Source, needed: Iterable[str]) -> None:
+def require_columns(source: Source, needed: Iterable[str]) -> None:
+    """Checks that a source has all of some columns.
+
+    Raises:
+        DataError: some are missing; it names them, and what could have been meant.
+    """
     existing = source.schema.names
     missing = [name for name in needed if name not in existing]
     if not missing:
@@ -86,7 +91,7 @@ def _check_present(source: Source, needed: Iterable[str]) -> None:
         source.name,
         f"no column {', '.join(suggestions)}",
         f"columns of the data: {', '.join(existing)}",
-        "Correct the names in the data section.",
+        "Correct the names in the config.",
     )
 
 

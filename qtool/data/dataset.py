@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from qtool.config.data import Data
@@ -15,6 +16,7 @@ from qtool.data.batch import Batch, rechunk
 from qtool.data.blocks import Block, read_blocks
 from qtool.data.columns import needed_columns, split_columns
 from qtool.data.fitting import Fitted
+from qtool.data.judging_columns import read_judging_column
 from qtool.data.labels import Labels, labels_of_section
 from qtool.data.list_types import block_rows
 from qtool.data.memory_map import Rows, write_rows
@@ -39,13 +41,14 @@ class Dataset:
     @property
     def labels(self) -> Labels | None:
         """How the labels are read; None without labels."""
-        return labels_of_section(self.section, self.task, self.fitted.encoder.classes)
+        return labels_of_section(self.section, self.task, self.fitted.encoder)
 
     def batches(
         self,
         split: SplitName,
         batch_rows: int | None = None,
         only: NDArray[np.int64] | None = None,
+        columns: Sequence[str] = (),
     ) -> Iterator[Batch]:
         """Yields the encoded rows of a split in source order.
 
@@ -54,11 +57,12 @@ class Dataset:
             batch_rows: rows per batch, the last may be shorter; ``data.batch_rows`` when None.
             only: row numbers, sorted, int64 (n,), to yield of these rows only the split's; all of
                 its rows when None.
+            columns: of the source, to read beside the inputs.
 
         Raises:
             DataError: the source has changed so that a value cannot be used.
         """
-        return self._stream(split, batch_rows, self.fitted.encoder.encode, only)
+        return self._stream(split, batch_rows, self.fitted.encoder.encode, only, columns)
 
     def pieces(self, split: SplitName, encode: Encode) -> Iterator[Batch]:
         """Yields what ``encode`` makes of the rows of a split, in pieces as they are read."""
@@ -84,6 +88,23 @@ class Dataset:
         """
         return self._stream(split, batch_rows, self.fitted.encoder.raw_inputs)
 
+    def block(self, rows: NDArray[np.int64]) -> Block:
+        """Returns some rows as the source holds them, with the columns of all inputs.
+
+        Args:
+            rows: row numbers, sorted, int64 (n,), at least one.
+        """
+        size = block_rows(self.section, self.section.batch_rows)
+        found = [
+            block.where(np.isin(block.rows, _between(rows, block.rows)))
+            for block in read_blocks(self.source, needed_columns(self.section), size)
+        ]
+        return Block(
+            self.source.name,
+            np.concatenate([block.rows for block in found]),
+            pa.concat_batches([block.columns for block in found]),
+        )
+
     def materialize(self, split: SplitName, directory: Path, progress: Progress) -> Rows:
         """Returns the encoded rows of a split as memory-mapped arrays, written below ``directory``.
 
@@ -98,9 +119,15 @@ class Dataset:
         )
 
     def _stream(
-        self, split: SplitName, batch_rows: int | None, encode: Encode, only: Rows64 = None
+        self,
+        split: SplitName,
+        batch_rows: int | None,
+        encode: Encode,
+        only: Rows64 = None,
+        judging: Sequence[str] = (),
     ) -> Iterator[Batch]:
-        pieces = self._pieces(split, needed_columns(self.section), self.labels, encode, only)
+        columns = tuple(dict.fromkeys([*needed_columns(self.section), *judging]))
+        pieces = self._pieces(split, columns, self.labels, encode, only, judging)
         return rechunk(pieces, batch_rows or self.section.batch_rows)
 
     def _pieces(
@@ -110,6 +137,7 @@ class Dataset:
         labels: Labels | None,
         encode: Encode,
         only: Rows64 = None,
+        judging: Sequence[str] = (),
     ) -> Iterator[Batch]:
         wanted = SPLITS.index(split)
         size = block_rows(self.section, self.section.batch_rows)
@@ -120,7 +148,8 @@ class Dataset:
             chosen = block.where(mask)
             if len(chosen.rows):
                 found = None if labels is None else labels.read(chosen)
-                yield Batch(chosen.rows, found, encode(chosen))
+                beside = {name: read_judging_column(chosen, name) for name in judging}
+                yield Batch(chosen.rows, found, encode(chosen), beside)
 
 
 def _between(numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ def fit(
     """Returns the encoder, learned or loaded from ``data.encoder``, the split and the counts.
 
     Raises:
+        ConfigError: the task needs an input that the data section has not.
         DataError: the columns do not fit the data section or the task, a value cannot be used
             (named with column and row), a split is empty or has one class only, or the training
             split lacks a class.
@@ -48,7 +49,7 @@ def fit(
     """
     check_columns(source, data)
     loaded = None if data.encoder is None else load_encoder(data.encoder, data, task, source.schema)
-    labels = labels_of_section(data, task, None if loaded is None else loaded.classes)
+    labels = labels_of_section(data, task, loaded)
     if labels is not None:
         check_label_types(source, labels)
     split = resolve_split(source, data.split)

@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qtool.data.blocks import Block
-from qtool.data.labels import MAX_CLASSES, Labels, class_texts, unknown_class
+from qtool.data.classes import MAX_CLASSES, class_texts, unknown_class
+from qtool.data.labels import Labels
 from qtool.data.split import SPLITS, TRAINING, SplitName
+from qtool.data.tags import check_bio, tag_texts
 from qtool.errors import DataError
 
 Class = int | str
@@ -60,16 +62,16 @@ class LabelCounter:
         self.rows += np.bincount(codes, minlength=len(SPLITS))
         if self.labels is None:
             return
-        if not self.labels.are_classes:
+        if not (self.labels.are_classes or self.learns):
             self.labels.read(block)
             return
-        names, index = self._classes_of(block, self.labels)
+        names, index, of = self._classes_of(block, self.labels)
         shape = (len(names), len(SPLITS))
-        table = np.bincount(index * len(SPLITS) + codes, minlength=shape[0] * shape[1])
+        table = np.bincount(index * len(SPLITS) + codes[of], minlength=shape[0] * shape[1])
         first = np.unique(index, return_index=True)[1]
         for name, counts, position in zip(names, table.reshape(shape), first, strict=True):
             self.classes[name] = self.classes.get(name, 0) + counts
-            self.first_row.setdefault(name, int(block.rows[position]))
+            self.first_row.setdefault(name, int(block.rows[of[position]]))
         if len(self.classes) > MAX_CLASSES:
             raise DataError(
                 f"{self.source}, column {self.labels.columns[0]!r}",
@@ -77,24 +79,33 @@ class LabelCounter:
                 "a column of classes, as the label",
             )
 
-    def _classes_of(self, block: Block, labels: Labels) -> tuple[list[Class], NDArray[np.int64]]:
-        """Returns the classes that occur, and for each row the position of its class there."""
-        if self.learns:
-            encoded = pc.dictionary_encode(class_texts(block, labels.columns[0]))
-            return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-        values, index = np.unique(labels.read(block), return_inverse=True)
-        return values.tolist(), index
+    def _classes_of(
+        self, block: Block, labels: Labels
+    ) -> tuple[list[Class], NDArray[np.int64], NDArray[np.int64]]:
+        """Returns the classes that occur, and of each label its position there and its row."""
+        of = np.arange(len(block.rows))
+        if not self.learns:
+            values, index = np.unique(labels.read(block), return_inverse=True)
+            return values.tolist(), index, of
+        if labels.tokens is None:
+            texts = class_texts(block, labels.columns[0])
+        else:
+            lengths, texts = tag_texts(block, labels.columns[0], labels.tokens)
+            of = np.repeat(of, lengths)
+        encoded = pc.dictionary_encode(texts)
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64), of
 
     def counts(self) -> tuple[SplitCounts, tuple[str, ...] | None]:
         """Returns the counts, and the classes that were learned (None when there were none to).
 
         Raises:
-            DataError: a split has no rows or only one class, or a text is in other splits only.
+            DataError: a split has no rows or only one class, a text is in other splits only, or one
+                that is a tag has no form that says where entities begin.
         """
         self._check_splits()
         rows = dict(zip(SPLITS, self.rows.tolist(), strict=True))
         if self.labels is None or not self.labels.are_classes:
-            return SplitCounts(rows, {}), None
+            return SplitCounts(rows, {}), self._learned() if self.learns else None
         if self.labels.task == "binary_classification":
             positives = dict(zip(SPLITS, self.classes[1].tolist(), strict=True))
             return SplitCounts(rows, positives), None
@@ -125,10 +136,14 @@ class LabelCounter:
                 )
 
     def _learned(self) -> tuple[str, ...]:
+        assert self.labels is not None
+        column = self.labels.columns[0]
+        if self.labels.tokens is not None:
+            for name, row in self.first_row.items():
+                check_bio(self.source, column, row, str(name))
         classes = sorted(str(name) for name, counts in self.classes.items() if counts[TRAINING])
         unknown = self.classes.keys() - set(classes)
         if unknown:
             row, name = min((self.first_row[name], name) for name in unknown)
-            assert self.labels is not None
-            raise unknown_class(self.source, self.labels.columns[0], row, name, classes)
+            raise unknown_class(self.source, column, row, name, classes)
         return tuple(classes)

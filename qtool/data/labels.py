@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from qtool.config.data import Data
 from qtool.config.task import CLASSIFICATION, Task
 from qtool.data.blocks import Block
-from qtool.data.columns import category_kind, is_number, is_text, refuse_type
+from qtool.data.classes import MAX_CLASSES, class_texts, positions
+from qtool.data.columns import category_kind, is_integer, is_number, is_text, refuse_type
+from qtool.data.encoding import Encoder
+from qtool.data.list_types import list_shape
 from qtool.data.source import Source
+from qtool.data.tags import Tokens, read_tags, tokens_of_section
 from qtool.data.values import (
     Float32,
     bad_value,
     categories,
-    mask_of,
     numbers,
-    place,
     refuse_missing,
     text_hashes,
 )
-from qtool.errors import DataError
 
-MAX_CLASSES = 65_536
-"""A column with more values identifies rows or measures something; float32 holds these exactly."""
-SHOWN_CLASSES = 10
 TAKES_CLASSES = "task: multiclass_classification takes classes 0, 1, 2, … or text."
 TAKES_NUMBERS = "task: regression takes any numbers."
 
@@ -48,18 +44,22 @@ class Labels:
                                numbers; the values as they are, without any scaling
     representation             int64 (rows,), equal for equal labels: integers as they are, text as
                                the first 8 bytes of its BLAKE2b digest
+    sequence_tagging           int32 (rows, steps), one tag per token: 0 to C - 1, as for classes;
+                               ``IGNORED`` where a row has no token, or its tag is that
     ========================== =====================================================================
 
     Attributes:
         task: any but language_model, which has no label.
         columns: one column, or for regression one or more.
-        classes: sorted, for multiclass_classification with a column of text; None for the others,
-            and as long as they are not known.
+        classes: sorted, for multiclass_classification and sequence_tagging of text; None for the
+            others, and as long as they are not known.
+        tokens: what has the tags, for sequence_tagging; None for the others.
     """
 
     task: Task
     columns: tuple[str, ...]
     classes: tuple[str, ...] | None
+    tokens: Tokens | None = None
 
     @property
     def are_classes(self) -> bool:
@@ -79,23 +79,37 @@ class Labels:
             return _binary(block, column)
         if self.task == "representation":
             return _identities(block, column)
+        if self.tokens is not None:
+            return read_tags(block, column, self.tokens, self.classes)
         if self.classes is not None:
-            return _positions(block, column, self.classes)
+            texts = class_texts(block, column)
+            return positions(texts, self.classes, block.source, column, block.rows)
         return _class_numbers(block, column)
 
 
-def labels_of_section(
-    data: Data, task: Task, classes: tuple[str, ...] | None = None
-) -> Labels | None:
-    """Returns how the labels of ``data`` are read; None when it names none."""
-    return Labels(task, data.label_columns, classes) if data.label_columns else None
+def labels_of_section(data: Data, task: Task, encoder: Encoder | None = None) -> Labels | None:
+    """Returns how the labels of ``data`` are read; None when it names none.
+
+    Args:
+        data: the section.
+        task: what the labels are.
+        encoder: what was fitted on the section; None before that.
+
+    Raises:
+        ConfigError: the task needs an input that the section has not.
+    """
+    if not data.label_columns:
+        return None
+    tokens = tokens_of_section(data, encoder) if task == "sequence_tagging" else None
+    return Labels(task, data.label_columns, None if encoder is None else encoder.classes, tokens)
 
 
 def has_text_classes(labels: Labels | None, schema: pa.Schema) -> bool:
     """Returns whether the classes are texts, which have to be learned."""
-    if labels is None or labels.task != "multiclass_classification":
+    if labels is None or labels.task not in ("multiclass_classification", "sequence_tagging"):
         return False
-    return is_text(schema.field(labels.columns[0]).type)
+    kind = schema.field(labels.columns[0]).type
+    return is_text(kind if labels.tokens is None else list_shape(kind)[1])
 
 
 def check_label_types(source: Source, labels: Labels) -> None:
@@ -109,6 +123,7 @@ def check_label_types(source: Source, labels: Labels) -> None:
         "multiclass_classification": "integers or text, as the label",
         "regression": "numbers or fixed-size lists of numbers, as the label",
         "representation": "integers or text, as the label",
+        "sequence_tagging": "lists of integers or of text, as the label",
     }[labels.task]
     for column in labels.columns:
         kind = source.schema.field(column).type
@@ -117,6 +132,7 @@ def check_label_types(source: Source, labels: Labels) -> None:
             "multiclass_classification": is_number(kind) or is_text(kind),
             "regression": _holds_numbers(kind),
             "representation": category_kind(kind) is not None,
+            "sequence_tagging": _holds_tags(kind),
         }[labels.task]
         if not fits:
             other = TAKES_CLASSES if is_text(kind) else TAKES_NUMBERS
@@ -124,33 +140,13 @@ def check_label_types(source: Source, labels: Labels) -> None:
             refuse_type(source, column, expected, other if fitting else "")
 
 
-def unknown_class(
-    source: str, column: str, row: int, found: object, classes: Sequence[str]
-) -> DataError:
-    """Returns the error for a text that is none of the classes."""
-    shown = ", ".join(repr(name) for name in classes[:SHOWN_CLASSES])
-    more = ", …" if len(classes) > SHOWN_CLASSES else ""
-    return DataError(
-        place(source, column, row),
-        repr(found),
-        f"one of the {len(classes)} classes of the training split: {shown}{more}",
-        "Correct or remove the row, or choose splits that have every class in training.",
-    )
-
-
-def class_texts(block: Block, column: str) -> pa.Array:
-    """Returns the classes of a column of text, as strings.
-
-    Raises:
-        DataError: one is missing.
-    """
-    texts = categories(block, column)
-    refuse_missing(block, column, texts, "a class in every row, as the label")
-    return texts
-
-
 def _holds_numbers(kind: pa.DataType) -> bool:
     return is_number(kind.value_type if pat.is_fixed_size_list(kind) else kind)
+
+
+def _holds_tags(kind: pa.DataType) -> bool:
+    shape, element = list_shape(kind)
+    return len(shape) == 1 and (is_integer(element) or is_text(element))
 
 
 def _binary(block: Block, column: str) -> NDArray[np.int8]:
@@ -177,17 +173,6 @@ def _class_numbers(block: Block, column: str) -> NDArray[np.int64]:
 
 def _is_class(values: Float32) -> NDArray[np.bool_]:
     return np.asarray((values >= 0) & (values < MAX_CLASSES) & (values == np.trunc(values)))
-
-
-def _positions(block: Block, column: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    texts = class_texts(block, column)
-    found = pc.index_in(texts, value_set=pa.array(classes, pa.string()))
-    if found.null_count:
-        index = int(mask_of(found.is_null()).argmax())
-        row = int(block.rows[index])
-        raise unknown_class(block.source, column, row, texts[index].as_py(), classes)
-    positions: NDArray[np.int32] = found.to_numpy()
-    return positions.astype(np.int64)
 
 
 def _targets(block: Block, columns: tuple[str, ...]) -> Float32:

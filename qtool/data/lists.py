@@ -39,17 +39,27 @@ def steps(
     lengths: Lengths | None = None
     parts = []
     for column in columns:
-        array = _present(block, column, block.columns.column(column))
-        found: Lengths = pc.cast(pc.list_value_length(array), pa.int64()).to_numpy()
+        found, array = flattened(block, column)
         if lengths is None:
             lengths = found
         elif (lengths != found).any():
             index = int(np.argmax(lengths != found))
             raise bad_value(block, column, index, f"as many steps as {columns[0]!r} has there")
         rows = np.repeat(np.arange(len(found)), found)
-        parts.append(_leaves(block, column, array.flatten(), rows, dtype, allow_missing))
+        parts.append(_leaves(block, column, array, rows, dtype, allow_missing))
     assert lengths is not None
     return lengths, np.concatenate(parts, axis=1)
+
+
+def flattened(block: Block, column: str) -> tuple[Lengths, pa.Array]:
+    """Returns the steps of each row, int64 (rows,), and those of all rows one after the other.
+
+    Raises:
+        DataError: a list is missing.
+    """
+    array = _present(block, column, block.columns.column(column))
+    lengths: Lengths = pc.cast(pc.list_value_length(array), pa.int64()).to_numpy()
+    return lengths, array.flatten()
 
 
 def tensor(
@@ -99,6 +109,38 @@ def padded(
     return result, real
 
 
+def bad_step(
+    block: Block,
+    column: str,
+    rows: NDArray[np.int64],
+    wrong: NDArray[np.bool_],
+    array: pa.Array,
+    expected: str,
+    action: str = "",
+) -> DataError:
+    """Returns the error for the first value that is ``wrong``.
+
+    Args:
+        block: with the column.
+        column: of lists.
+        rows: position in the block of the row of each value, increasing.
+        wrong: of each value.
+        array: the values.
+        expected: what should be there.
+        action: what to do.
+    """
+    index = int(wrong.argmax())
+    row = int(rows[index])
+    step = index - int(np.searchsorted(rows, row))
+    found = array[index].as_py()
+    return DataError(
+        f"{place(block.source, column, int(block.rows[row]))}, value {step} of its list",
+        "a missing value" if found is None else repr(found),
+        expected,
+        action,
+    )
+
+
 def _present(
     block: Block, column: str, array: pa.Array, rows: NDArray[np.int64] | None = None
 ) -> pa.Array:
@@ -136,11 +178,11 @@ def _floats(
     values = to_float32(array)
     infinite = np.isinf(values)
     if infinite.any():
-        raise _bad_number(block, column, rows, infinite, array, "a finite number within float32")
+        raise bad_step(block, column, rows, infinite, array, "a finite number within float32")
     missing = np.isnan(values)
     if missing.any() and not allow_missing:
         action = "Set missing: mean or zero on the input."
-        raise _bad_number(block, column, rows, missing, array, "a number", action)
+        raise bad_step(block, column, rows, missing, array, "a number", action)
     return values
 
 
@@ -149,31 +191,10 @@ def _integers(
 ) -> Numbers:
     if array.null_count:
         missing = mask_of(array.is_null())
-        raise _bad_number(block, column, rows, missing, array, "a number in every step")
+        raise bad_step(block, column, rows, missing, array, "a number in every step")
     values: Numbers = array.to_numpy(zero_copy_only=False)
     limits = np.iinfo(np.int64 if dtype == "bool" else dtype)
     wrong = (values > limits.max) | (values < limits.min)
     if values.dtype != np.bool_ and wrong.any():
-        raise _bad_number(block, column, rows, wrong, array, f"integers within {dtype}")
+        raise bad_step(block, column, rows, wrong, array, f"integers within {dtype}")
     return values.astype(dtype)
-
-
-def _bad_number(
-    block: Block,
-    column: str,
-    rows: NDArray[np.int64],
-    wrong: NDArray[np.bool_],
-    array: pa.Array,
-    expected: str,
-    action: str = "",
-) -> DataError:
-    index = int(wrong.argmax())
-    row = int(rows[index])
-    step = index - int(np.searchsorted(rows, row))
-    found = array[index].as_py()
-    return DataError(
-        f"{place(block.source, column, int(block.rows[row]))}, value {step} of its list",
-        "a missing value" if found is None else repr(found),
-        expected,
-        action,
-    )

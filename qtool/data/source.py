@@ -11,8 +11,11 @@ import pyarrow as pa
 from qtool.config.data import GeneratorSource
 from qtool.data.csv import open_csv
 from qtool.data.files import find_files
+from qtool.data.generators.bank_calls import BankCalls
 from qtool.data.generators.card_transactions import CardTransactions
+from qtool.data.generators.cash_machines import CashMachines
 from qtool.data.generators.credit_clients import CreditClients
+from qtool.data.generators.report_questions import ReportQuestions
 from qtool.data.npz import open_npz
 from qtool.data.parquet import open_parquet
 from qtool.errors import DataError
@@ -42,8 +45,11 @@ OPENERS: dict[str, Callable[[str, tuple[Path, ...]], Source]] = {
     ".npz": open_npz,
 }
 GENERATORS: dict[str, Callable[[int, int], Source]] = {
+    "bank_calls": BankCalls,
     "card_transactions": CardTransactions,
+    "cash_machines": CashMachines,
     "credit_clients": CreditClients,
+    "report_questions": ReportQuestions,
 }
 
 

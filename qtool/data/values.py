@@ -107,11 +107,10 @@ def categories(block: Block, column: str) -> pa.Array:
         DataError: a float is not an exact integer, or an integer does not fit int64.
     """
     array = block.columns.column(column)
+    if is_text(array.type):
+        return texts_of(array)
     if pat.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if is_text(array.type):
-        texts = pc.cast(array, pa.string())
-        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
     if pat.is_floating(array.type):
         return _integers_in_floats(block, column, array)
     if pat.is_uint64(array.type):
@@ -120,6 +119,14 @@ def categories(block: Block, column: str) -> pa.Array:
             raise bad_value(block, column, int(large.argmax()), "categories within int64")
     integers = pc.cast(array, pa.int64())
     return pc.if_else(pc.equal(integers, MISSING_INT), pa.scalar(None, pa.int64()), integers)
+
+
+def texts_of(array: pa.Array) -> pa.Array:
+    """Returns text of any Arrow type as strings, null where it is missing or empty."""
+    if pat.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    texts = pc.cast(array, pa.string())
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def text_hashes(texts: pa.Array) -> NDArray[np.uint64]:

@@ -10,13 +10,16 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import spearmanr
 
-from qtool.config.evaluation import Threshold, ThresholdValue
+from qtool.config.evaluation import Cost, Threshold, ThresholdValue
 from qtool.errors import DataError
-from qtool.evaluation.metrics import check_labels, check_scores, equal_mass_edges
-from qtool.evaluation.results import DecisionChange, Scores
+from qtool.evaluation.metrics.binary import check_labels, check_scores, equal_mass_edges
+from qtool.evaluation.metrics.metric import Metric
+from qtool.evaluation.results import DecisionChange, MetricChange
+from qtool.evaluation.sample import Sample, Statistic
 from qtool.numerics.psi import psi as psi_of_counts
+from qtool.statistics.proportions import mcnemar, share_upper
 
 CONFIDENCE = 0.95
 PSI_BINS = 10
@@ -70,23 +73,27 @@ def operating_threshold(
     return float(above.min()), f"{threshold.at}: smallest FP32 score where {what}"
 
 
-def decision_change(scores: Scores, threshold: float, rule: str) -> DecisionChange:
+def decision_change(
+    sample: Sample, threshold: float, rule: str, cost: MetricChange | None = None
+) -> DecisionChange:
     """Returns how the decisions of INT8 differ from those of FP32 at ``threshold``.
 
     Args:
-        scores: the compared rows; at least one.
+        sample: the compared rows; at least one.
         threshold: score; a row is flagged at or above it.
         rule: how the threshold was found, in words.
+        cost: expected cost per row, if there is a cost matrix.
 
     Raises:
         ModelError: a score is NaN or outside [0, 1].
     """
-    check_scores(scores)
-    flagged_fp32 = scores.fp32 >= np.float32(threshold)
-    flagged_int8 = scores.int8 >= np.float32(threshold)
+    check_scores(sample)
+    flagged_fp32, flagged_int8 = flagged(sample, threshold)
     to_flagged = int((~flagged_fp32 & flagged_int8).sum())
     to_passed = int((flagged_fp32 & ~flagged_int8).sum())
-    rows = scores.fp32.size
+    right_fp32, right_int8 = (f == (sample.labels == 1) for f in (flagged_fp32, flagged_int8))
+    discordant = int((right_fp32 & ~right_int8).sum()), int((right_int8 & ~right_fp32).sum())
+    rows = len(sample)
     return DecisionChange(
         threshold=threshold,
         threshold_rule=rule,
@@ -95,19 +102,45 @@ def decision_change(scores: Scores, threshold: float, rule: str) -> DecisionChan
         flagged_int8=int(flagged_int8.sum()),
         to_flagged=to_flagged,
         to_passed=to_passed,
-        flip_share_upper=share_upper(to_flagged + to_passed, rows),
-        largest_score_change=float(np.abs(scores.int8.astype(np.float64) - scores.fp32).max()),
-        score_psi=psi(scores.fp32, scores.int8),
+        flip_share_upper=share_upper(to_flagged + to_passed, rows, CONFIDENCE),
+        largest_score_change=float(np.abs(sample.int8.astype(np.float64) - sample.fp32).max()),
+        score_psi=psi(sample.fp32, sample.int8),
+        top_rank_correlation=top_rank_correlation(sample.fp32, sample.int8),
+        right_fp32_only=discordant[0],
+        right_int8_only=discordant[1],
+        mcnemar_p=mcnemar(*discordant),
+        cost=cost,
     )
 
 
-def share_upper(hits: int, rows: int) -> float:
-    """Returns the exact one-sided 95 % upper confidence bound of a share.
+def flagged(sample: Sample, threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns which rows FP32 and INT8 flag."""
+    return sample.fp32 >= np.float32(threshold), sample.int8 >= np.float32(threshold)
 
-    Source: Clopper and Pearson 1934, Biometrika 26(4): the ``CONFIDENCE`` quantile of
-    Beta(hits + 1, rows - hits); with 0 hits about 3 / rows.
+
+def cost_metric(costs: Cost, threshold: float) -> Metric:
+    """Returns the expected cost of a decision, per row, in the unit of ``costs``."""
+    by_outcome = np.array(
+        [[costs.true_negative, costs.false_positive], [costs.false_negative, costs.true_positive]]
+    )
+
+    def build(sample: Sample, scores: NDArray[np.float32]) -> Statistic:
+        paid = by_outcome[sample.labels.astype(int), (scores >= np.float32(threshold)).astype(int)]
+        return lambda weights: float(np.average(paid, weights=weights))
+
+    return Metric("expected_cost", "Expected cost per row", "lower", build)
+
+
+def top_rank_correlation(fp32: NDArray[np.float32], int8: NDArray[np.float32]) -> float:
+    """Returns Spearman's correlation in the top decile of FP32; NaN where all scores are equal.
+
+    Source: SciPy ``spearmanr``.
     """
-    return 1.0 if hits == rows else float(beta.ppf(CONFIDENCE, hits + 1, rows - hits))
+    top = fp32 >= np.partition(fp32, -max(fp32.size // 10, 1))[-max(fp32.size // 10, 1)]
+    first, second = fp32[top], int8[top]
+    if first.min() == first.max() or second.min() == second.max():
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
 
 
 def psi(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -1,21 +1,75 @@
-"""Gates: each measured value against its limit.
+"""Gates: each measured value and its confidence bound against its limit, with three verdicts.
 
-``GATES`` has one entry per field of the configuration section ``evaluation.gates``. A gate whose
-value was not measured fails and says why: its value is NaN, and NaN is neither at most nor at least
-any limit.
+A gate passes when the one-sided confidence bound lies inside the limit, fails when the whole
+interval lies outside, and is undecided between: there were too few rows, and it says how many would
+do. A gate whose value was not measured fails and says why.
+
+``GATES`` are the gates by name; ``METRIC_drop`` (how much worse INT8 is) and ``METRIC_change``
+exist for every metric, and every agreement is a gate under its own name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from qtool.config.evaluation import Gates
-from qtool.evaluation.results import Evaluation, GateResult, MetricChange
+import numpy as np
+from scipy.stats import norm, quantile_test
 
-NOT_MEASURED = float("nan")
-Measurement = tuple[float, str]
+from qtool.config.evaluation import Limit, Margin
+from qtool.errors import ConfigError
+from qtool.evaluation.results import (
+    Evaluation,
+    GateResult,
+    ImpactRatio,
+    MetricChange,
+    SegmentChange,
+)
+from qtool.statistics.interval import Interval
+from qtool.statistics.noninferiority import Decision, decide_interval, decide_share
+
+Bound = Literal["at most", "at least"]
+CONFIDENCE = 0.95
+UNKNOWN = (-math.inf, math.inf)
+"""Ends of the interval of what was measured too badly to decide."""
+CALLS_FOR_P99 = 1000
+AGREEMENTS = (
+    "class_agreement",
+    "trade_agreement",
+    "token_agreement",
+    "top_10_overlap",
+    "assignment_agreement",
+    "tag_agreement",
+)
+"""Agreements of the tasks, as gates: at least so much."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a gate is decided by.
+
+    Attributes:
+        value: point estimate; NaN when it was not measured.
+        text: the sentence that explains it.
+        low: lower end of a two-sided interval; NaN where there is no doubt about the value.
+        high: upper end.
+        confidence: of the interval.
+        rows: rows behind it.
+        hits: of a share of rows: how many, for exact bounds; None for other values.
+        others: of a gate on several parts: how many parts beside this, the worst, could fail it.
+    """
+
+    value: float
+    text: str
+    low: float = math.nan
+    high: float = math.nan
+    confidence: float = CONFIDENCE
+    rows: int = 0
+    hits: int | None = None
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -24,98 +78,316 @@ class Gate:
 
     Attributes:
         bound: whether the limit is the largest or the smallest allowed value.
+        measure: the value and how sure it is.
         timed: the value comes from a clock, so it differs from run to run.
-        measure: the value, NaN when it was not measured, and the sentence that explains it.
     """
 
-    bound: Literal["at most", "at least"]
-    timed: bool
-    measure: Callable[[Evaluation], Measurement]
+    bound: Bound
+    measure: Callable[[Evaluation], Measured]
+    timed: bool = False
 
 
-def check_gates(gates: Gates, evaluation: Evaluation) -> tuple[GateResult, ...]:
+def check_gates(gates: Mapping[str, Limit | None], found: Evaluation) -> tuple[GateResult, ...]:
     """Returns the result of every gate that has a limit, in the order of the section.
 
-    ``evaluation.gates`` is not read: build the evaluation with ``gates=()`` and put the result in
-    with ``dataclasses.replace``.
+    ``found.gates`` is not read: build the evaluation with ``gates=()`` and put the result in with
+    ``dataclasses.replace``.
+
+    Raises:
+        ConfigError: a gate has a name that none has.
     """
-    limits = {name: getattr(gates, name) for name in GATES}
-    return tuple(
-        _check(name, limit, evaluation) for name, limit in limits.items() if limit is not None
+    return tuple(_check(name, limit, found) for name, limit in gates.items() if limit is not None)
+
+
+def gate_named(name: str) -> Gate | None:
+    """Returns the gate of a name; None when there is none, whatever the metrics are."""
+    if name in GATES:
+        return GATES[name]
+    if name in AGREEMENTS:
+        return Gate("at least", lambda found: _agreement(name, found))
+    metric, _, kind = name.rpartition("_")
+    if metric and kind in ("drop", "change"):
+        return Gate("at most", lambda found: _metric_gate(metric, kind, found))
+    return None
+
+
+def check_names(gates: Mapping[str, Limit | None], metrics: tuple[str, ...]) -> None:
+    """Checks that every gate names something that is measured.
+
+    Args:
+        gates: the section.
+        metrics: names of the metrics.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    known = [*GATES, *AGREEMENTS, *(f"{name}_drop" for name in metrics)]
+    for name in gates:
+        metric, _, kind = name.rpartition("_")
+        if name in known or (kind in ("drop", "change") and metric in metrics):
+            continue
+        raise ConfigError(
+            f"evaluation.gates.{name}",
+            "no such gate",
+            f"one of {', '.join(known)}, or METRIC_change",
+            "A gate on a metric needs that metric in evaluation.metrics.",
+        )
+
+
+def _check(name: str, limit: Limit, found: Evaluation) -> GateResult:
+    gate = gate_named(name)
+    if gate is None:
+        raise ConfigError(f"evaluation.gates.{name}", "no such gate", "a name that exists")
+    given = limit if isinstance(limit, Margin) else Margin(margin=limit)
+    measured = gate.measure(found)
+    text = f"{measured.text}; must be {gate.bound} {given.margin:g}"
+    if math.isnan(measured.value):
+        return GateResult(name, "fail", math.nan, math.nan, given.margin, math.nan, text)
+    certain = measured.hits is None and math.isnan(measured.low)
+    decision = _decide(measured, gate.bound, given)
+    return GateResult(
+        name,
+        decision.verdict,
+        measured.value,
+        decision.bound,
+        given.margin,
+        math.nan if certain else given.confidence,
+        text,
+        decision.rows_needed,
     )
 
 
-def _check(name: str, limit: float, evaluation: Evaluation) -> GateResult:
-    gate = GATES[name]
-    value, text = gate.measure(evaluation)
-    passed = value <= limit if gate.bound == "at most" else value >= limit
-    return GateResult(name, passed, value, limit, f"{text}; must be {gate.bound} {limit:g}")
+def _decide(measured: Measured, bound: Bound, limit: Margin) -> Decision:
+    """Larger is worse in ``noninferiority``; what must be large is turned round."""
+    if measured.hits is not None:
+        return decide_share(measured.hits, measured.rows, limit.margin, limit.confidence)
+    turned = bound == "at least"
+    margin = -limit.margin if turned else limit.margin
+    found = decide_interval(_bounds(measured, limit.confidence, turned), margin, measured.rows)
+    if found.verdict == "fail" and measured.others:
+        # The worst of several parts is judged at a stricter level (Bonferroni).
+        strict = 1 - (1 - limit.confidence) / (measured.others + 1)
+        bounds = _bounds(measured, strict, turned)
+        if not bounds.low > margin:
+            found = Decision("undecided", bounds.high)
+    return Decision(found.verdict, -found.bound if turned else found.bound, found.rows_needed)
 
 
-def auc_drop(evaluation: Evaluation) -> Measurement:
-    """Returns FP32 AUC minus INT8 AUC; negative when INT8 is better."""
-    auc = _auc(evaluation)
-    if auc is None:
-        return NOT_MEASURED, "not measured: auc is not among evaluation.metrics"
-    return -auc.change, f"AUC went from {auc.fp32:.6f} to {auc.int8:.6f}"
+def _bounds(measured: Measured, confidence: float, turned: bool) -> Interval:
+    """Returns the interval with one-sided bounds at ``confidence``, as a normal error scales it."""
+    value = measured.value
+    found = Interval(value, value, value, 0.0)
+    if not math.isnan(measured.low):
+        scale = norm.ppf(confidence) / norm.ppf((1 + measured.confidence) / 2)
+        low, high = (value + float(scale) * (end - value) for end in (measured.low, measured.high))
+        found = Interval(value, low, high, math.nan)
+    return found.negated() if turned else found
 
 
-def auc_change(evaluation: Evaluation) -> Measurement:
-    """Returns |FP32 AUC - INT8 AUC|."""
-    drop, text = auc_drop(evaluation)
-    return abs(drop), text
+def _of_metric(metric: MetricChange, text: str, others: int = 0) -> Measured:
+    """Returns how much worse INT8 is."""
+    ends = metric.low, metric.high
+    low, high = ends if metric.better == "lower" else (-ends[1], -ends[0])
+    return Measured(metric.drop, text, low, high, metric.confidence, metric.rows, others=others)
 
 
-def decision_flips(evaluation: Evaluation) -> Measurement:
+def _metric_gate(name: str, kind: str, found: Evaluation) -> Measured:
+    metric = next((metric for metric in found.metrics if metric.name == name), None)
+    if metric is None:
+        return _not_measured(f"{name} is not among evaluation.metrics")
+    if math.isnan(metric.change):
+        return _not_measured(f"{metric.title} is not defined on these rows")
+    text = f"{metric.title} went from {metric.fp32:.6f} to {metric.int8:.6f}"
+    measured = _of_metric(metric, text)
+    if kind == "drop":
+        return measured
+    # The farther end decides; that the nearer one is beyond the limit is what fails.
+    far = max(abs(measured.low), abs(measured.high))
+    near = 0.0 if measured.low <= 0 <= measured.high else min(abs(measured.low), abs(measured.high))
+    return dataclasses.replace(measured, value=abs(measured.value), low=near, high=far)
+
+
+def _agreement(name: str, found: Evaluation) -> Measured:
+    agreement = next((one for one in found.agreements if one.name == name), None)
+    if agreement is None:
+        return _not_measured(f"the task {found.task} has no {name}")
+    text = f"{agreement.title}: {agreement.share:.4%} of {agreement.count:,} {agreement.units}"
+    return Measured(agreement.share, text, low=agreement.low, high=agreement.high)
+
+
+def decision_flips(found: Evaluation) -> Measured:
     """Returns the share of rows whose decision changed."""
-    decisions = evaluation.decisions
+    decisions = found.decisions
+    if decisions is None:
+        return _no_decisions(found)
     flips = decisions.to_flagged + decisions.to_passed
-    return decisions.flip_share, f"{flips:,} of {decisions.rows:,} decisions changed"
+    text = f"{flips:,} of {decisions.rows:,} decisions changed"
+    return Measured(decisions.flip_share, text, rows=decisions.rows, hits=flips)
 
 
-def score_psi(evaluation: Evaluation) -> Measurement:
+def score_psi(found: Evaluation) -> Measured:
     """Returns the population stability index of the scores."""
-    value = evaluation.decisions.score_psi
-    return value, f"the score PSI is {value:.3g}"
+    if found.decisions is None:
+        return _no_decisions(found)
+    value = found.decisions.score_psi
+    return Measured(value, f"the score PSI is {value:.3g}")
 
 
-def size_ratio(evaluation: Evaluation) -> Measurement:
+def cost_increase(found: Evaluation) -> Measured:
+    """Returns how much the expected cost per row rises."""
+    cost = None if found.decisions is None else found.decisions.cost
+    if cost is None:
+        return _not_measured("evaluation.decision.cost is not set")
+    text = f"the expected cost per row went from {cost.fp32:.6g} to {cost.int8:.6g}"
+    return _of_metric(cost, text)
+
+
+def worst_segment_drop(found: Evaluation) -> Measured:
+    """Returns the drop of the first metric in the segment where it may be largest."""
+    judged = [segment for segment in found.segments if not math.isnan(segment.metric.drop)]
+    if not judged:
+        return _not_measured("evaluation.segments names no column with a segment to judge")
+    measured = [_segment(segment, len(judged) - 1) for segment in judged]
+    # All must pass: then the largest upper end does.
+    return max(measured, key=lambda one: one.value if math.isnan(one.high) else one.high)
+
+
+def _segment(segment: SegmentChange, others: int) -> Measured:
+    metric = segment.metric
+    text = f"{metric.title} where {segment.column} is {segment.value} ({segment.rows:,} rows) "
+    text += f"went from {metric.fp32:.6f} to {metric.int8:.6f}"
+    return _of_metric(metric, text, others)
+
+
+def adverse_impact(found: Evaluation) -> Measured:
+    """Returns the smallest adverse impact ratio of INT8."""
+    judged = [group for group in found.fairness if not math.isnan(group.int8)]
+    if not judged:
+        return _not_measured("evaluation.fairness is not set, or no group is large enough")
+    worst = min(judged, key=lambda group: group.int8)
+    return Measured(worst.int8, _ratio_text(worst))
+
+
+def adverse_impact_drop(found: Evaluation) -> Measured:
+    """Returns by how much the adverse impact ratio may fall in any group."""
+    judged = [group for group in found.fairness if not math.isnan(group.int8 - group.fp32)]
+    if not judged:
+        return _not_measured("evaluation.fairness is not set, or no group is large enough")
+    worst = min(judged, key=lambda group: group.low)
+    return Measured(
+        worst.fp32 - worst.int8,
+        _ratio_text(worst),
+        -worst.high,
+        -worst.low,
+        rows=worst.rows,
+        others=len(judged) - 1,
+    )
+
+
+def _ratio_text(group: ImpactRatio) -> str:
+    text = f"the ratio of {group.column} {group.group} to {group.reference} went from "
+    return f"{text}{group.fp32:.4f} to {group.int8:.4f}"
+
+
+def monotonicity(found: Evaluation) -> Measured:
+    """Returns the share of steps by which INT8 moves against a named direction more than FP32."""
+    if not found.monotonicity:
+        return _not_measured("evaluation.monotonicity is not set")
+    worst = max(found.monotonicity, key=lambda column: (column.int8 - column.fp32) / column.steps)
+    text = f"{worst.int8:,} of {worst.steps:,} steps of {worst.column} are against its direction"
+    return Measured((worst.int8 - worst.fp32) / worst.steps, f"{text}, of FP32 {worst.fp32:,}")
+
+
+def reason_overlap(found: Evaluation) -> Measured:
+    """Returns the mean share of reason codes that FP32 and INT8 have in common."""
+    reasons = found.reasons
+    if reasons is None:
+        return _not_measured("evaluation.reason_codes is not set")
+    if math.isnan(reasons.overlap):
+        return _not_measured("no column pushes any explained row towards being flagged")
+    text = f"{reasons.overlap:.4%} of the first {reasons.top} reasons of {reasons.rows:,} rows"
+    ends = reasons.low, reasons.high
+    return Measured(reasons.overlap, text, *ends, rows=reasons.rows)
+
+
+def robustness_drop(found: Evaluation) -> Measured:
+    """Returns how much the share of turned decisions may rise in any attack or stress."""
+    if not found.robustness:
+        return _not_measured("evaluation.robustness is not set")
+    worst = max(found.robustness, key=lambda stress: stress.high)
+    text = f"{worst.kind} at {worst.level:g} turns {worst.succeeded_int8:,} of {worst.rows:,} "
+    text += f"decisions of INT8, {worst.succeeded_fp32:,} of FP32"
+    others = len(found.robustness) - 1
+    return Measured(worst.difference, text, worst.low, worst.high, rows=worst.rows, others=others)
+
+
+def size_ratio(found: Evaluation) -> Measured:
     """Returns INT8 over FP32 file size."""
-    sizes = evaluation.sizes_bytes
+    sizes = found.sizes_bytes
     text = f"the file went from {sizes['fp32']:,} to {sizes['int8']:,} bytes"
-    return evaluation.size_ratio, text
+    return Measured(found.size_ratio, text)
 
 
-def speedup(evaluation: Evaluation) -> Measurement:
-    """Returns the speed-up, a point estimate, at the largest batch size that was measured."""
-    if not evaluation.latency:
-        return NOT_MEASURED, "not measured: evaluation.latency.enabled is false"
-    largest = max(evaluation.latency, key=lambda result: result.batch_size)
+def speedup(found: Evaluation) -> Measured:
+    """Returns the speed-up at the largest batch size that was measured."""
+    if not found.latency:
+        return _not_measured("evaluation.latency.enabled is false")
+    largest = max(found.latency, key=lambda result: result.batch_size)
     interval = f"95 % interval {largest.speedup_low:.3g} to {largest.speedup_high:.3g}"
     text = f"INT8 is {largest.speedup:.3g} times as fast at batch size {largest.batch_size}"
-    return largest.speedup, f"{text} ({interval})"
+    text += f" ({interval})"
+    if largest.noisy:
+        return Measured(largest.speedup, f"{text}; {largest.noisy}", *UNKNOWN)
+    return Measured(largest.speedup, text, largest.speedup_low, largest.speedup_high)
 
 
-def equal_codes(evaluation: Evaluation) -> Measurement:
+def p99_ms(found: Evaluation) -> Measured:
+    """Returns the 99th percentile of the INT8 latency at the largest batch size, milliseconds."""
+    if not found.latency:
+        return _not_measured("evaluation.latency.enabled is false")
+    largest = max(found.latency, key=lambda result: result.batch_size)
+    calls_ms = np.asarray(largest.int8_us) / 1e3
+    value = float(np.percentile(calls_ms, 99))
+    text = f"99 % of calls take at most {value:.3g} ms at batch size {largest.batch_size}"
+    if calls_ms.size < CALLS_FOR_P99:
+        few = f"{text}; {calls_ms.size} calls are too few to tell, raise evaluation.latency.blocks"
+        return Measured(value, few, *UNKNOWN)
+    # Between order statistics (Conover 1999, "Practical nonparametric statistics", section 3.2).
+    low, high = quantile_test(calls_ms, q=value, p=0.99).confidence_interval(CONFIDENCE)
+    return Measured(value, text, float(low), float(high))
+
+
+def equal_codes(found: Evaluation) -> Measured:
     """Returns the share of equal activation codes, simulation against runtime."""
-    parity = evaluation.parity
+    parity = found.parity
     if parity is None:
-        text = f"the {evaluation.method} model has no activation codes that are fixed in advance"
-        return NOT_MEASURED, f"not measured: {text}"
+        text = f"the {found.method} model has no activation codes that are fixed in advance"
+        return _not_measured(text)
     different = round(parity.codes * (1 - parity.equal_share))
-    return parity.equal_share, f"{different:,} of {parity.codes:,} codes differ from the simulation"
+    text = f"{different:,} of {parity.codes:,} codes differ from the simulation"
+    return Measured(parity.equal_share, text)
 
 
-def _auc(evaluation: Evaluation) -> MetricChange | None:
-    return next((metric for metric in evaluation.metrics if metric.name == "auc"), None)
+def _not_measured(why: str) -> Measured:
+    return Measured(math.nan, f"not measured: {why}")
+
+
+def _no_decisions(found: Evaluation) -> Measured:
+    return _not_measured(f"the task {found.task} has no threshold")
 
 
 GATES: dict[str, Gate] = {
-    "auc_drop": Gate("at most", False, auc_drop),
-    "auc_change": Gate("at most", False, auc_change),
-    "decision_flips": Gate("at most", False, decision_flips),
-    "score_psi": Gate("at most", False, score_psi),
-    "size_ratio": Gate("at most", False, size_ratio),
-    "speedup": Gate("at least", True, speedup),
-    "equal_codes": Gate("at least", False, equal_codes),
+    "decision_flips": Gate("at most", decision_flips),
+    "score_psi": Gate("at most", score_psi),
+    "cost_increase": Gate("at most", cost_increase),
+    "worst_segment_drop": Gate("at most", worst_segment_drop),
+    "adverse_impact": Gate("at least", adverse_impact),
+    "adverse_impact_drop": Gate("at most", adverse_impact_drop),
+    "monotonicity": Gate("at most", monotonicity),
+    "reason_overlap": Gate("at least", reason_overlap),
+    "robustness_drop": Gate("at most", robustness_drop),
+    "size_ratio": Gate("at most", size_ratio),
+    "speedup": Gate("at least", speedup, timed=True),
+    "p99_ms": Gate("at most", p99_ms, timed=True),
+    "equal_codes": Gate("at least", equal_codes),
 }

@@ -11,39 +11,46 @@ from rich.text import Text
 
 from qtool.data.column_fit import Representativeness
 from qtool.evaluation.results import Evaluation, NodeCoverage
+from qtool.report.reading_order import result_tables
 from qtool.report.summary import description, verdict
 from qtool.report.tables import (
+    WORDS,
     Table,
     coverage_summary_table,
     coverage_table,
-    decisions_table,
-    gates_table,
-    latency_table,
-    metrics_table,
     representativeness_table,
-    size_table,
 )
 
 WORST_COLUMNS = 10
-STYLES = {"pass": "bold green", "fail": "bold red", "open": "bold yellow"}
+LONGEST = 5
+STYLES = {
+    "pass": "bold green",
+    "fail": "bold red",
+    "undecided": "bold yellow",
+    "open": "bold yellow",
+}
+ROW_STYLES = {WORDS["fail"]: "red", WORDS["undecided"]: "yellow"}
 
 
 def console_result(evaluation: Evaluation) -> RenderableType:
-    """Returns the tables and, last, where the eye rests, the verdict; empty tables are left out."""
-    tables = (
-        metrics_table(evaluation),
-        decisions_table(evaluation),
-        latency_table(evaluation),
-        size_table(evaluation),
-        coverage_summary_table(evaluation.coverage),
-        gates_table(evaluation),
-    )
+    """Returns the tables and, last, where the eye rests, the verdict; the gates stand above it."""
     found = verdict(evaluation)
+    gates_last = sorted(
+        result_tables(evaluation, LONGEST), key=lambda table: table.title == "Gates"
+    )
     # Text, not str: rich reads [brackets] in a str as markup, and names may hold them.
     return Group(
         Text(f"{evaluation.name}: {description(evaluation)}", style="bold"),
-        *(_table(table) for table in tables if table.rows),
+        *(_table(table) for table in gates_last),
         Text.assemble((found.word, STYLES[found.outcome]), f"  {found.text}"),
+    )
+
+
+def console_tables(found: Sequence[Table], warnings: Sequence[str]) -> RenderableType:
+    """Returns tables and, below them, what to beware of."""
+    return Group(
+        *(_table(table) for table in found),
+        *(Text(warning, style=STYLES["undecided"]) for warning in warnings),
     )
 
 
@@ -65,6 +72,6 @@ def _table(table: Table) -> RichTable:
     for name, letter in zip(table.header, table.align, strict=True):
         result.add_column(Text(name), justify="left" if letter == "l" else "right")
     for row in table.rows:
-        style = "red" if "FAILED" in row else ""
+        style = next((ROW_STYLES[cell] for cell in row if cell in ROW_STYLES), "")
         result.add_row(*(Text(cell) for cell in row), style=style)
     return result

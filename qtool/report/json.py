@@ -4,28 +4,89 @@
 * ``latency_json``: what was timed, and the gates on it;
 * ``to_json``: both, with the overall verdict and the notes.
 
-Keys keep their order. A value that was not measured is null: JSON has no NaN.
+Every object has the fields of its result dataclass and the values of ``DERIVED``; ``schema.py``
+describes them. Keys keep their order. A value that was not measured is null: JSON has no NaN.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
-from qtool.evaluation.gates import GATES
-from qtool.evaluation.results import Evaluation
-from qtool.report.latency import summarize
+from qtool.evaluation.gates import gate_named
+from qtool.evaluation.results import (
+    DecisionChange,
+    Evaluation,
+    GateResult,
+    LatencyResult,
+    MetricChange,
+    SpeedFinding,
+    ThroughputResult,
+)
+from qtool.history import History
+from qtool.report.latency import LatencySummary, summarize
+
+Document = Literal["result", "accuracy", "latency"]
+
+DERIVED: dict[type, tuple[str, ...]] = {
+    MetricChange: ("change", "drop"),
+    DecisionChange: ("flip_share",),
+    ThroughputResult: ("finding", "note"),
+    Evaluation: ("size_ratio", "verdict", "passed"),
+}
+"""Properties that are written beside the fields."""
+TIMED = ("latency", "throughput", "cold", "price_per_core_hour")
+"""What a clock measured, or only says something about what it measured."""
+OVERALL = ("verdict", "passed", "notes")
+"""What speaks of everything, timings too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyEntry:
+    """``LatencyResult`` with percentiles in place of every call.
+
+    Attributes:
+        batch_size: rows per call.
+        threads: threads of each session.
+        fp32_model: which FP32 model is the baseline: the faster of ``prepared`` and ``original``.
+        fp32_us: latency of FP32.
+        int8_us: latency of INT8.
+        speedup: median over blocks of (FP32 block median / INT8 block median).
+        speedup_low: lower end of its 95 % bootstrap interval over blocks.
+        speedup_high: upper end.
+        noisy: why the machine was too noisy to decide; empty when it was not.
+        preempted: share of the timed calls in which another process took the core.
+        finding: what the interval says; a difference below 1 % on its near side is none.
+    """
+
+    batch_size: int
+    threads: int
+    fp32_model: str
+    fp32_us: LatencySummary
+    int8_us: LatencySummary
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    noisy: str
+    preempted: float
+    finding: SpeedFinding
+
+
+def keys_of(document: Document) -> tuple[str, ...]:
+    """Returns the keys of a document besides ``document`` itself."""
+    if document == "latency":
+        return ("name", "gates", *TIMED)
+    every = (*(field.name for field in dataclasses.fields(Evaluation)), *DERIVED[Evaluation])
+    if document == "result":
+        return every
+    return tuple(key for key in every if key not in (*TIMED, *OVERALL))
 
 
 def to_json(evaluation: Evaluation) -> str:
     """Returns the whole evaluation."""
-    document = {"passed": evaluation.passed, **_accuracy(evaluation)}
-    document["gates"] = [asdict(gate) for gate in evaluation.gates]
-    document["latency"] = _latency(evaluation)
-    document["notes"] = list(evaluation.notes)
-    return _dump(document)
+    return _dump("result", evaluation, evaluation.gates)
 
 
 def accuracy_json(evaluation: Evaluation) -> str:
@@ -33,67 +94,59 @@ def accuracy_json(evaluation: Evaluation) -> str:
 
     Notes are left out, since they may speak of timings.
     """
-    return _dump(_accuracy(evaluation))
+    gates = tuple(gate for gate in evaluation.gates if not _timed(gate))
+    return _dump("accuracy", evaluation, gates)
 
 
 def latency_json(evaluation: Evaluation) -> str:
-    """Returns the latency per batch size, microseconds, and the gates on it."""
-    return _dump(
-        {
-            "name": evaluation.name,
-            "gates": [asdict(gate) for gate in evaluation.gates if GATES[gate.name].timed],
-            "latency": _latency(evaluation),
+    """Returns what was timed, latency in microseconds, and the gates on it."""
+    return _dump("latency", evaluation, tuple(gate for gate in evaluation.gates if _timed(gate)))
+
+
+def _timed(gate: GateResult) -> bool:
+    found = gate_named(gate.name)
+    return found is not None and found.timed
+
+
+def _dump(document: Document, evaluation: Evaluation, gates: tuple[GateResult, ...]) -> str:
+    values: dict[str, Any] = {"document": document}
+    for key in keys_of(document):
+        values[key] = _plain(getattr(evaluation, key))
+    values["gates"] = _plain(gates)
+    if "metrics" in values:
+        values["metrics"] = {metric["name"]: metric for metric in values["metrics"]}
+    return f"{json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)}\n"
+
+
+def _plain(value: Any) -> Any:
+    """Returns a result as JSON knows it: null for every number that it cannot hold."""
+    if isinstance(value, History):
+        return json.loads(value.to_json())
+    if isinstance(value, LatencyResult):
+        value = _entry(value)
+    if dataclasses.is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        return {
+            name: _plain(getattr(value, name)) for name in (*names, *DERIVED.get(type(value), ()))
         }
-    )
-
-
-def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
-    decisions, parity, training = evaluation.decisions, evaluation.parity, evaluation.training
-    return {
-        "name": evaluation.name,
-        "method": evaluation.method,
-        "qat": evaluation.qat,
-        "positives": evaluation.positives,
-        "metrics": {
-            metric.name: {"fp32": metric.fp32, "int8": metric.int8, "change": metric.change}
-            for metric in evaluation.metrics
-        },
-        "decisions": {**asdict(decisions), "flip_share": decisions.flip_share},
-        "sizes_bytes": evaluation.sizes_bytes,
-        "size_ratio": evaluation.size_ratio,
-        "parity": None if parity is None else asdict(parity),
-        "training": None if training is None else json.loads(training.to_json()),
-        "gates": [asdict(gate) for gate in evaluation.gates if not GATES[gate.name].timed],
-        "coverage": [asdict(node) for node in evaluation.coverage],
-        "provenance": evaluation.provenance,
-    }
-
-
-def _latency(evaluation: Evaluation) -> list[dict[str, Any]]:
-    return [
-        {
-            "batch_size": result.batch_size,
-            "threads": result.threads,
-            "fp32_model": result.fp32_model,
-            "speedup": result.speedup,
-            "speedup_low": result.speedup_low,
-            "speedup_high": result.speedup_high,
-            "fp32_us": asdict(summarize(result.fp32_us)),
-            "int8_us": asdict(summarize(result.int8_us)),
-        }
-        for result in evaluation.latency
-    ]
-
-
-def _dump(document: dict[str, Any]) -> str:
-    text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n"
-
-
-def _finite(value: Any) -> Any:
-    """Returns ``value`` with null for every number that JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _entry(result: LatencyResult) -> LatencyEntry:
+    return LatencyEntry(
+        result.batch_size,
+        result.threads,
+        result.fp32_model,
+        summarize(result.fp32_us),
+        summarize(result.int8_us),
+        result.speedup,
+        result.speedup_low,
+        result.speedup_high,
+        result.noisy,
+        result.preempted,
+        result.finding,
+    )

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from qtool.evaluation.results import Evaluation
+from qtool.report.reading_order import result_tables
 from qtool.report.summary import description, facts, training_text, verdict
-from qtool.report.tables import (
-    Table,
-    coverage_summary_table,
-    decisions_table,
-    gates_table,
-    latency_table,
-    metrics_table,
-    parity_table,
-    provenance_table,
-    size_table,
-)
+from qtool.report.tables import Table, provenance_table
+
+LONGEST = 10
 
 # What would start markup, a table cell or HTML inside a cell.
 ESCAPES = str.maketrans(
@@ -43,17 +36,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         *training,
         "",
     ]
-    tables = (
-        gates_table(evaluation),
-        metrics_table(evaluation),
-        decisions_table(evaluation),
-        latency_table(evaluation),
-        size_table(evaluation),
-        parity_table(evaluation),
-        coverage_summary_table(evaluation.coverage),
-        provenance_table(evaluation),
-    )
-    for table in tables:
+    for table in (*result_tables(evaluation, LONGEST), provenance_table(evaluation)):
         if table.rows:
             lines += _table(table)
     if evaluation.notes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -32,6 +32,8 @@ COLORS = {
     "unchanged": "#d3dae1",
 }
 FONT_POINTS = 9
+WIDE, HALF = 8.4, 4.4  # inches: the full width of the page, and half of it
+LONGEST_LABEL = 28
 
 
 def figure(width: float, height: float) -> Figure:
@@ -46,6 +48,8 @@ def style(axes: Axes, xlabel: str, ylabel: str, grid: Literal["both", "x", "y"] 
     axes.tick_params(
         which="both", color=COLORS["grid"], labelcolor=COLORS["ink"], labelsize=FONT_POINTS - 1
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_offset_text().set(color=COLORS["ink"], fontsize=FONT_POINTS - 1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(COLORS["grid"])
     axes.set_axisbelow(True)
@@ -62,6 +66,35 @@ def legend(axes: Axes, columns: int = 4) -> None:
         frameon=False,
         fontsize=FONT_POINTS - 1,
         labelcolor=COLORS["ink"],
+    )
+
+
+def shown_label(text: str) -> str:
+    """Returns a name as a label: it may be endless or in a script that matplotlib's font lacks.
+
+    The tables show names whole.
+    """
+    plain = " ".join(text.split()).encode("latin-1", "replace").decode("latin-1")
+    return plain if len(plain) <= LONGEST_LABEL else f"{plain[: LONGEST_LABEL - 1]}…"
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Labels the places 0, 1, … of the y axis from the top down."""
+    axes.set_yticks(range(len(names)), [shown_label(name) for name in names], parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def beside(axes: Axes, place: float, text: str) -> None:
+    """Writes a text right of the axes at a place of the y axis."""
+    axes.text(
+        1.01,
+        place,
+        text,
+        transform=axes.get_yaxis_transform(),
+        color=COLORS["ink"],
+        fontsize=FONT_POINTS - 1,
+        va="center",
+        parse_math=False,
     )
 
 

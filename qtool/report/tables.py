@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qtool.data.column_fit import Representativeness
-from qtool.evaluation.gates import GATES
-from qtool.evaluation.results import Evaluation, NodeCoverage
-from qtool.report.latency import summarize
+from qtool.evaluation.gates import gate_named
+from qtool.evaluation.results import Evaluation, GateResult, MetricChange, NodeCoverage, Verdict
 from qtool.report.text import (
-    LOWER_IS_BETTER,
     TIMES,
+    between,
     count,
     file_size,
     gate_value,
-    metric_title,
-    microseconds,
+    interval,
     number,
     share,
     signed,
-    times,
 )
+
+WORDS: dict[Verdict, str] = {"pass": "passed", "fail": "FAILED", "undecided": "UNDECIDED"}
 
 
 @dataclass(frozen=True)
@@ -36,91 +36,148 @@ class Table:
 
 
 def gates_table(evaluation: Evaluation) -> Table:
-    """Returns each gate with its value, its limit and the sentence that explains it."""
+    """Returns each gate with its value, the bound that was compared, its limit and the finding."""
     return Table(
         "Gates",
-        ("Gate", "Result", "Value", "Limit", "Finding"),
-        "llrrl",
+        ("Gate", "Result", "Value", "Bound", "Limit", "Finding"),
+        "llrrrl",
         tuple(
             (
                 gate.name,
-                "passed" if gate.passed else "FAILED",
+                WORDS[gate.verdict],
                 gate_value(gate.name, gate.value),
-                f"{GATES[gate.name].bound} {gate_value(gate.name, gate.limit)}",
-                gate.text,
+                _bound(gate),
+                gate_limit(gate),
+                f"{gate.text}{rows_needed(gate)}",
             )
             for gate in evaluation.gates
         ),
     )
 
 
+def gate_limit(gate: GateResult) -> str:
+    """Returns the limit of a gate in words."""
+    found = gate_named(gate.name)
+    bound = "" if found is None else f"{found.bound} "
+    return f"{bound}{gate_value(gate.name, gate.limit)}"
+
+
+def rows_needed(gate: GateResult) -> str:
+    """Returns how many rows would decide a gate, as the end of a sentence; empty when decided."""
+    if gate.verdict != "undecided":
+        return ""
+    if gate.rows_needed is None:
+        return "; the interval holds the limit, and more of the same may not decide"
+    return f"; about {count(gate.rows_needed)} rows would decide if the estimate stays"
+
+
+def _bound(gate: GateResult) -> str:
+    if math.isnan(gate.confidence):
+        return ""
+    return f"{gate_value(gate.name, gate.bound)} ({100 * gate.confidence:g} %)"
+
+
 def metrics_table(evaluation: Evaluation) -> Table:
-    """Returns each metric on FP32 and INT8."""
+    """Returns each metric, and the cost, on FP32 and INT8, the change and its interval."""
+    cost = None if evaluation.decisions is None else evaluation.decisions.cost
+    metrics = (*evaluation.metrics, *(() if cost is None else (cost,)))
     return Table(
         "Metrics",
-        ("Metric", "Better", "FP32", "INT8", "Change"),
-        "llrrr",
+        ("Metric", "Better", "FP32", "INT8", *change_header(evaluation), "Interval by"),
+        "llrrrrl",
+        tuple(
+            (metric.title, metric.better, *change_cells(metric), metric.interval)
+            for metric in metrics
+        ),
+    )
+
+
+def change_header(evaluation: Evaluation) -> tuple[str, str]:
+    """Returns the titles of a change and of its interval."""
+    levels = {metric.confidence for metric in evaluation.metrics}
+    return "Change", " or ".join(f"{100 * level:g} %" for level in sorted(levels)) + " interval"
+
+
+def change_cells(metric: MetricChange) -> tuple[str, str, str, str]:
+    """Returns both values, the change and its interval."""
+    return (
+        number(metric.fp32),
+        number(metric.int8),
+        signed(metric.change),
+        interval(metric.low, metric.high),
+    )
+
+
+def agreements_table(evaluation: Evaluation) -> Table:
+    """Returns how often both models say the same."""
+    return Table(
+        "Agreement",
+        ("FP32 and INT8 agree on", "Share", change_header(evaluation)[1], "Of"),
+        "lrrl",
         tuple(
             (
-                metric_title(metric.name),
-                "lower" if metric.name in LOWER_IS_BETTER else "higher",
-                number(metric.fp32),
-                number(metric.int8),
-                signed(metric.change),
+                one.title,
+                share(one.share),
+                between(one.low, one.high),
+                f"{count(one.count)} {one.units}",
             )
-            for metric in evaluation.metrics
+            for one in evaluation.agreements
+        ),
+    )
+
+
+def tests_table(evaluation: Evaluation) -> Table:
+    """Returns the p-values of the statistical tests of each model."""
+    return Table(
+        "Tests",
+        ("Test", "A small p speaks against", "p of FP32", "p of INT8", "Statistics", "Source"),
+        "llrrrl",
+        tuple(
+            (
+                test.name,
+                test.hypothesis,
+                number(test.fp32),
+                number(test.int8),
+                f"{number(test.statistic_fp32)}, {number(test.statistic_int8)}",
+                test.source,
+            )
+            for test in evaluation.tests
         ),
     )
 
 
 def decisions_table(evaluation: Evaluation) -> Table:
-    """Returns what happened at the operating threshold."""
+    """Returns what happened at the operating threshold; no rows for tasks without one."""
     decisions = evaluation.decisions
+    header = ("At the operating threshold", "Value")
+    if decisions is None:
+        return Table("Decisions", header, "lr", ())
+    positives = () if evaluation.positives is None else (("Positive rows", evaluation.positives),)
+    counts = (
+        ("Rows compared", decisions.rows),
+        *positives,
+        ("Flagged by FP32", decisions.flagged_fp32),
+        ("Flagged by INT8", decisions.flagged_int8),
+        ("Changed from passed to flagged", decisions.to_flagged),
+        ("Changed from flagged to passed", decisions.to_passed),
+    )
     return Table(
         "Decisions",
-        ("At the operating threshold", "Value"),
+        header,
         "lr",
         (
             (f"Threshold ({decisions.threshold_rule})", number(decisions.threshold)),
-            ("Rows compared", count(decisions.rows)),
-            ("Positive rows", count(evaluation.positives)),
-            ("Flagged by FP32", count(decisions.flagged_fp32)),
-            ("Flagged by INT8", count(decisions.flagged_int8)),
-            ("Changed from passed to flagged", count(decisions.to_flagged)),
-            ("Changed from flagged to passed", count(decisions.to_passed)),
+            *((name, count(value)) for name, value in counts),
             ("Share of decisions changed", share(decisions.flip_share)),
             ("Its upper bound, one-sided 95 %", share(decisions.flip_share_upper)),
+            ("Decided correctly by FP32 only", count(decisions.right_fp32_only)),
+            ("Decided correctly by INT8 only", count(decisions.right_int8_only)),
+            ("McNemar's exact p: both err as often", number(decisions.mcnemar_p)),
             ("Largest change of a score", number(decisions.largest_score_change)),
             ("PSI of the scores", number(decisions.score_psi)),
+            ("Rank correlation in the top decile", number(decisions.top_rank_correlation)),
         ),
     )
-
-
-def latency_table(evaluation: Evaluation) -> Table:
-    """Returns the percentiles of both models per batch size; no rows when not measured."""
-    rows = []
-    for result in evaluation.latency:
-        for model, calls_us in (
-            (f"FP32 ({result.fp32_model})", result.fp32_us),
-            ("INT8", result.int8_us),
-        ):
-            summary = summarize(calls_us)
-            speedup = (
-                f"{times(result.speedup)} ({result.speedup_low:.2f} to {result.speedup_high:.2f})"
-            )
-            percentiles = (summary.p50, summary.p95, summary.p99, summary.mean)
-            rows.append(
-                (
-                    count(result.batch_size),
-                    count(result.threads),
-                    model,
-                    *(microseconds(value) for value in percentiles),
-                    count(summary.count),
-                    speedup if model == "INT8" else "",
-                )
-            )
-    header = ("Batch", "Threads", "Model", "p50", "p95", "p99", "mean", "Calls", "Speed-up (95 %)")
-    return Table("Latency, µs per call", header, "rrlrrrrrr", tuple(rows))
 
 
 def size_table(evaluation: Evaluation) -> Table:

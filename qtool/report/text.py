@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 
+from qtool.evaluation.gates import AGREEMENTS
+
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 ABSENT = "not measured"
 
-METRIC_TITLES = {
+TRAINING_TITLES = {
     "auc": "AUC",
-    "gini": "Gini",
-    "ks": "KS",
-    "pr_auc": "PR-AUC",
-    "brier": "Brier score",
-    "ece": "ECE",
     "accuracy": "Accuracy",
     "rmse": "RMSE",
+    "token_accuracy": "Token accuracy",
 }
-LOWER_IS_BETTER = frozenset({"brier", "ece"})
+"""The metrics of a training history; those of an evaluation carry their title."""
+SHARES = (
+    "decision_flips",
+    "size_ratio",
+    "equal_codes",
+    "monotonicity",
+    "reason_overlap",
+    "robustness_drop",
+    *AGREEMENTS,
+)
+"""Gates whose value is a share."""
 
 
 def count(value: int) -> str:
@@ -27,11 +35,15 @@ def count(value: int) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a value of order 1 with five decimals, or two digits when those would show little."""
+    """Returns a value with five decimals: fewer from 10 on, two digits where they show little."""
     if value == 0 or math.isnan(value):
         return "0" if value == 0 else ABSENT
-    small = 0 < abs(value) < 1e-4
-    return (f"{value:.1e}" if small else f"{value:.5f}").replace("-", MINUS)
+    if math.isinf(value):
+        return "infinite"
+    if abs(value) < 1e-4:
+        return f"{value:.1e}".replace("-", MINUS)
+    decimals = max(5 - max(math.floor(math.log10(abs(value))), 0), 0)
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
 
 
 def signed(value: float) -> str:
@@ -43,11 +55,18 @@ def share(value: float) -> str:
     """Returns a share as a percentage that shows three digits of its distance to 0 or to 100 %."""
     if math.isnan(value):
         return ABSENT
+    if value < 0:
+        return f"{MINUS}{share(-value)}"
     nearest = 100 * min(value, 1 - value)
     if nearest <= 0:  # exactly 0 or 1, or a ratio above 1
         return f"{100 * value:.4g} %"
     decimals = min(max(2 - math.floor(math.log10(nearest)), 1), 8)
     return f"{100 * value:.{decimals}f} %"
+
+
+def signed_share(value: float) -> str:
+    """Returns a difference of shares with its sign, in percentage points."""
+    return f"+{share(value)}" if value > 0 else share(value)
 
 
 def times(value: float) -> str:
@@ -57,6 +76,8 @@ def times(value: float) -> str:
 
 def microseconds(value: float) -> str:
     """Returns microseconds with about three digits and no unit: 12.3, 123, 1,234."""
+    if math.isnan(value):
+        return ABSENT
     return f"{value:,.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
@@ -68,13 +89,40 @@ def file_size(size_bytes: int) -> str:
     return f"{size_bytes} bytes"
 
 
-def metric_title(name: str) -> str:
-    """Returns the name of a metric as the field writes it."""
-    return METRIC_TITLES[name]
+def interval(low: float, high: float) -> str:
+    """Returns both ends of the interval of a change, with two digits of its width.
+
+    Empty when there is none.
+    """
+    return _ends(low, high)
+
+
+def share_interval(low: float, high: float) -> str:
+    """Returns ``interval`` of a difference of shares, in percentage points."""
+    return _ends(100 * low, 100 * high, " %")
+
+
+def between(low: float, high: float) -> str:
+    """Returns both ends of the interval of a share; empty when there is none."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{share(low)} to {share(high)}"
+
+
+def _ends(low: float, high: float, unit: str = "") -> str:
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    width = high - low
+    if not 1e-8 < width < math.inf:
+        return f"{signed(low)}{unit} to {signed(high)}{unit}"
+    decimals = max(1 - math.floor(math.log10(width)), 0)
+    low, high = round(low, decimals) + 0.0, round(high, decimals) + 0.0  # no minus before a zero
+    texts = (f"{end:{'+' if end else ''},.{decimals}f}{unit}" for end in (low, high))
+    return " to ".join(texts).replace("-", MINUS)
 
 
 def gate_value(name: str, value: float) -> str:
     """Returns the value or the limit of a gate in the unit of that gate."""
-    if name in ("decision_flips", "size_ratio", "equal_codes"):
+    if name in SHARES:
         return share(value)
+    if name == "p99_ms":
+        return ABSENT if math.isnan(value) else f"{value:.4g} ms"
     return times(value) if name == "speedup" else number(value)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from qtool.history import History
-from qtool.report.svg import COLORS, figure, legend, style, to_svg
-from qtool.report.text import metric_title
+from qtool.report.svg import COLORS, WIDE, figure, legend, style, to_svg
+from qtool.report.text import TRAINING_TITLES
 
 DOTTED_EPOCHS = 40  # more dots would run into each other
 
@@ -21,7 +21,7 @@ def training(history: History) -> str:
     """
     records, kept = history.epochs, history.best
     metrics = [record.validation_metric for record in records]
-    drawn = figure(8.4, 3.2)
+    drawn = figure(WIDE, 3.2)
     pictures = 1 if all(value is None for value in metrics) else 2
     losses, *beside = drawn.subplots(1, pictures, squeeze=False)[0]
     _curve(losses, history, [record.train_loss for record in records], "float", "Training")
@@ -34,7 +34,7 @@ def training(history: History) -> str:
         _curve(axes, history, metrics, "int8", "Validation")
         _level(axes, history.fp32_metric)
         _kept(axes, kept.epoch, kept.validation_metric)
-        style(axes, "Epoch", metric_title(str(history.metric)))
+        style(axes, "Epoch", TRAINING_TITLES[str(history.metric)])
     return to_svg(drawn, "training")
 
 

@@ -48,21 +48,22 @@ def quantize_row_blocks(x: Tensor, block: int) -> Tensor:
     return cast(Tensor, _RowBlocks.apply(x, block))  # type: ignore[no-untyped-call]
 
 
-def uint8_rounded(x: Tensor) -> Tensor:
-    """Returns what ``dynamic_quantize`` does, without a gradient."""
+def uint8_codes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns codes minus zero point, and the scale (): what ``dynamic_quantize`` multiplies."""
     low, high = torch.aminmax(x)
     low = low.clamp(max=0.0)
     # The smallest normal number keeps a tensor of zeros from dividing by zero.
     scale = ((high.clamp(min=0.0) - low) / UINT8_MAX).clamp(min=torch.finfo(x.dtype).tiny)
     zero_point = (low / scale).round().neg()
     codes = (x / scale).round_().add_(zero_point).clamp_(0.0, UINT8_MAX)
-    return codes.sub_(zero_point).mul_(scale)
+    return codes.sub_(zero_point), scale
 
 
 class _DynamicQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return uint8_rounded(x)
+        codes, scale = uint8_codes(x)
+        return codes.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

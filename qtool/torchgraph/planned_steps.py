@@ -185,7 +185,11 @@ class _Insertion:
             return step._replace(inputs=inputs)
         if node.treatment == "dynamic" and node.op_type == "LSTM":
             function = integer_lstm(self.graph.nodes[step.name])
-            return step._replace(function=function, inputs=inputs)
+            scales = [
+                self.scale_slots[self.names[slot]] if self.switches.weights else ABSENT
+                for slot in step.inputs[1:3]
+            ]
+            return step._replace(function=function, inputs=(*scales, *inputs))
         if node.treatment == "dynamic":
             inputs = (self._own_input(inputs[0], "uint8", dynamic_quantize), *inputs[1:])
         if node.treatment == "weight_only":

@@ -2,9 +2,11 @@
 
 The kernel (ONNX Runtime 1.31) computes each direction in two products. The input is quantized once,
 the whole sequence with one uint8 range; the hidden state is quantized before every step with a
-range over the batch. Products are exact integers; gates, cell state and outputs are float32. With
-more than one thread the runtime may split the batch and take ranges of the parts: parity holds for
-one thread.
+range over the batch. Products are exact integers, as in ``integer_products``; gates, cell state and
+outputs are float32. Without gradients sigmoid and tanh are those of the kernel too, and the outputs
+are its to the bit; training takes torch's, which differ in the last bit and are several times as
+fast. With more than one thread the runtime may split the batch and take ranges of the parts: parity
+holds for one thread.
 
 The time loop is one torch operator with its own gradient, so that torch.compile sees one node, and
 the gradients of the weights are one product each instead of one per step.
@@ -21,7 +23,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from qtool.torchgraph.dynamic_quant import dynamic_quantize, uint8_rounded
+from qtool.torchgraph import mlas
+from qtool.torchgraph.dynamic_quant import dynamic_quantize, uint8_codes
 from qtool.torchgraph.nodes import Operator, attribute, chosen_outputs, given, refused
 
 Direction = Literal["forward", "reverse", "bidirectional"]
@@ -35,7 +38,7 @@ TANH_BACKWARD = torch.ops.aten.tanh_backward.default
 
 
 def integer_lstm(node: ir.Node) -> Operator:
-    """Returns what the integer kernel makes of the inputs of the LSTM ``node``.
+    """Returns what the integer kernel makes of the scales of W and R and the inputs of an LSTM.
 
     Raises:
         ModelError: the node has sequence lengths, of which no simulation is known.
@@ -47,6 +50,8 @@ def integer_lstm(node: ir.Node) -> Operator:
     count = len(node.outputs)
 
     def compute(
+        w_scale: Tensor | None,
+        r_scale: Tensor | None,
         x: Tensor,
         w: Tensor,
         r: Tensor,
@@ -56,7 +61,8 @@ def integer_lstm(node: ir.Node) -> Operator:
         initial_c: Tensor | None = None,
         *peepholes: None,
     ) -> tuple[Tensor, ...]:
-        return dynamic_lstm(direction, x, w, r, b, initial_h, initial_c)[:count]
+        scales = w_scale, r_scale
+        return dynamic_lstm(direction, x, w, r, scales, b, initial_h, initial_c)[:count]
 
     return chosen_outputs(node, compute)
 
@@ -66,6 +72,7 @@ def dynamic_lstm(
     x: Tensor,
     w: Tensor,
     r: Tensor,
+    scales: tuple[Tensor | None, Tensor | None] = (None, None),
     b: Tensor | None = None,
     initial_h: Tensor | None = None,
     initial_c: Tensor | None = None,
@@ -77,11 +84,14 @@ def dynamic_lstm(
         x: float32 (steps, batch, inputs), not yet quantized.
         w: fake-quantized weights (directions, 4 * hidden, inputs).
         r: fake-quantized recurrent weights (directions, 4 * hidden, hidden).
+        scales: of ``w`` and ``r``, one for each direction; None where they are not quantized.
         b: biases (directions, 8 * hidden).
         initial_h: (directions, batch, hidden); zeros when left out.
         initial_c: the same.
     """
-    x = dynamic_quantize(x)
+    x, x_scale = dynamic_quantize(x), uint8_codes(x.detach())[1]
+    w_scale, r_scale = (x.new_ones(len(w)) if s is None else s.detach().flatten() for s in scales)
+    exact = not torch.is_grad_enabled()
     ways = []
     for way in range(len(w)):
         backwards = direction == "reverse" or way == 1
@@ -90,7 +100,10 @@ def dynamic_lstm(
         first_h = zeros if initial_h is None else initial_h[way]
         first_c = zeros if initial_c is None else initial_c[way]
         seen = x.flip(0) if backwards else x
-        hidden, last_c, *_ = one_direction(seen, w[way], r[way], bias, first_h, first_c)
+        steps = torch.stack([x_scale, w_scale[way], r_scale[way]])
+        hidden, last_c, *_ = one_direction(
+            seen, w[way], r[way], bias, first_h, first_c, steps, exact
+        )
         ways.append((hidden.flip(0) if backwards else hidden, hidden[-1], last_c))
     outputs, last_h, last_c = zip(*ways, strict=True)
     return torch.stack(outputs, 1), torch.stack(last_h), torch.stack(last_c)
@@ -98,7 +111,14 @@ def dynamic_lstm(
 
 @torch.library.custom_op("qtool::dynamic_lstm", mutates_args=())
 def one_direction(
-    x: Tensor, w: Tensor, r: Tensor, bias: Tensor, h: Tensor, c: Tensor
+    x: Tensor,
+    w: Tensor,
+    r: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    c: Tensor,
+    scales: Tensor,
+    exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns h of every step and the last c, and what the gradient needs.
 
@@ -109,24 +129,37 @@ def one_direction(
         bias: (4 * hidden,), that of the input plus that of the hidden state.
         h: (batch, hidden), before the first step.
         c: the same.
+        scales: (3,), of ``x``, ``w`` and ``r``.
+        exact: sigmoid and tanh of the kernel.
 
     Returns:
         h of every step (steps, batch, hidden); the last c; then of every step the gates, the
         rounded h that they saw, c before the step and tanh(c) after it.
     """
     steps, batch, size = len(x), *h.shape
-    gates = torch.addmm(bias, x.reshape(steps * batch, -1), w.t()).view(steps, batch, -1)
+    x_scale, w_scale, r_scale = scales
+    x_codes, w_codes, r_codes = (
+        torch.round(values / scale) if scale != 1 else values
+        for values, scale in ((x, x_scale), (w, w_scale), (r, r_scale))
+    )
+    gates = (x_codes.reshape(steps * batch, -1) @ w_codes.t()).mul_(x_scale * w_scale)
+    gates = gates.view(steps, batch, -1)
     hidden, rounded, cells, squashed = (h.new_empty(steps, batch, size) for _ in range(4))
-    transposed = r.t()
+    transposed = r_codes.t()
     for step in range(steps):
-        rounded[step] = uint8_rounded(h)
-        now = gates[step].addmm_(rounded[step], transposed)
-        now[:, : CELL * size].sigmoid_()
-        now[:, CELL * size :].tanh_()
+        codes, h_scale = uint8_codes(h)
+        now = gates[step]
+        # Each operation is rounded by itself, in this order, as in the kernel.
+        now.add_((codes @ transposed).mul_(h_scale * r_scale)).add_(bias)
+        torch.mul(codes, h_scale, out=rounded[step])
+        squashes, squash = now[:, : CELL * size], now[:, CELL * size :]
+        squashes.copy_(mlas.sigmoid(squashes)) if exact else squashes.sigmoid_()
+        squash.copy_(mlas.tanh(squash)) if exact else squash.tanh_()
         i, o, f, g = now.chunk(GATES, dim=1)
         cells[step] = c
-        c = (f * c).addcmul_(i, g)
-        h = torch.mul(o, torch.tanh(c, out=squashed[step]), out=hidden[step])
+        c = (f * c).add_(i * g)
+        squashed[step] = mlas.tanh(c) if exact else torch.tanh(c)
+        h = torch.mul(o, squashed[step], out=hidden[step])
     return hidden, c, gates, rounded, cells, squashed
 
 
@@ -178,7 +211,14 @@ def direction_gradients(
 
 @one_direction.register_fake
 def _(
-    x: Tensor, w: Tensor, r: Tensor, bias: Tensor, h: Tensor, c: Tensor
+    x: Tensor,
+    w: Tensor,
+    r: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    c: Tensor,
+    scales: Tensor,
+    exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     hidden, rounded, cells, squashed = (h.new_empty(len(x), *h.shape) for _ in range(4))
     gates = x.new_empty(*x.shape[:2], len(w))
@@ -202,7 +242,7 @@ def _(
     return x_grad, w_grad, r_grad, w.new_empty(len(w)), h_grad, first_c_grad
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, w, r, *_ = inputs
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)
@@ -211,12 +251,12 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> N
 
 def _backward(
     ctx: Any, hidden_grad: Tensor | None, c_grad: Tensor | None, *unused: None
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     *_, cells, _ = saved = ctx.saved_tensors
     hidden_grad = torch.zeros_like(cells) if hidden_grad is None else hidden_grad
     c_grad = torch.zeros_like(cells[0]) if c_grad is None else c_grad
-    gradients: tuple[Tensor, ...] = direction_gradients(hidden_grad, c_grad, *saved)
-    return gradients
+    gradients = direction_gradients(hidden_grad, c_grad, *saved)
+    return (*gradients, None, None)
 
 
 one_direction.register_autograd(_backward, setup_context=_save)

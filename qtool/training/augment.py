@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from qtool.config.training import Adversarial, Augment, FunctionAugment
 from qtool.errors import ConfigError, ModelError
+from qtool.robustness import gradient
+from qtool.robustness.feasible import Movable, region_of
+from qtool.robustness.gradient import Space
 from qtool.training.fit import Inputs
-from qtool.training.user_code import user_function, users_code
+from qtool.user_code import user_function, users_code
 
 LossOf = Callable[[Inputs, Tensor | None], Tensor]
 Change = Callable[[Inputs, Tensor | None], tuple[Inputs, Tensor | None]]
 
 
-def augmentation(section: Augment, loss: LossOf, names: list[str]) -> Change:
+def augmentation(
+    section: Augment,
+    loss: LossOf,
+    names: list[str],
+    columns: Mapping[str, Movable] | None = None,
+) -> Change:
     """Returns what turns a mini-batch into the one that is trained on.
 
     The user's function comes first, then noise, then the adversarial move.
@@ -25,9 +33,10 @@ def augmentation(section: Augment, loss: LossOf, names: list[str]) -> Change:
         section: the ``augment:`` section.
         loss: of the model that is trained, for the adversarial direction.
         names: the model's inputs.
+        columns: what ``adversarial.mutable`` became with the encoder, see ``feasible.movable``.
 
     Raises:
-        ConfigError: an input is named that the model does not have.
+        ConfigError: an input is named that the model does not have, or columns without an encoder.
         ModelError: the user's function cannot be found.
     """
     moved = [] if section.adversarial is None else section.adversarial.inputs
@@ -40,7 +49,10 @@ def augmentation(section: Augment, loss: LossOf, names: list[str]) -> Change:
     if section.noise:
         changes.append(_noise(section.noise))
     if section.adversarial is not None:
-        changes.append(_adversarial(section.adversarial, loss))
+        if section.adversarial.mutable and not columns:
+            found = "columns to move, and no encoder that reads them"
+            raise ConfigError("augment.adversarial.mutable", found, "inputs with epsilon")
+        changes.append(_adversarial(section.adversarial, loss, columns or {}))
 
     def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
         for step in changes:
@@ -62,32 +74,26 @@ def _noise(deviations: dict[str, float]) -> Change:
     return change
 
 
-def _adversarial(section: Adversarial, loss: LossOf) -> Change:
-    """FGSM with one step, PGD with more.
+def _adversarial(section: Adversarial, loss: LossOf, columns: Mapping[str, Movable]) -> Change:
+    """Moves a share of the rows; the loss that is raised is that of the whole mini-batch."""
 
-    Source: Goodfellow et al. 2015, arXiv 1412.6572, section 4; Madry et al. 2018, arXiv
-    1706.06083, section 2.1, without a random start.
-    """
-    size = section.epsilon if section.steps == 1 else 2.5 * section.epsilon / section.steps
+    def space(name: str, x: Tensor) -> Space:
+        if name in columns:
+            return Space.of(region_of(columns[name], x.cpu().numpy()), x.device)
+        assert section.epsilon is not None, "the section gives inputs with epsilon"
+        return Space.ball(x, section.epsilon)
 
     def change(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor | None]:
-        rows = len(next(iter(inputs.values())))
-        chosen = torch.rand(rows, device=next(iter(inputs.values())).device) < section.share
-        start = {name: _real(name, inputs[name]) for name in section.inputs}
-        moved = dict(start)
-        for _ in range(section.steps):
-            leaves = {name: x.detach().requires_grad_() for name, x in moved.items()}
-            value = loss({**inputs, **leaves}, labels)
-            gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-            for (name, x), gradient in zip(leaves.items(), gradients, strict=True):
-                if gradient is None:
-                    found = f"the loss has no gradient with respect to {name!r}"
-                    raise ConfigError("augment.adversarial.inputs", found, "inputs that move it")
-                away = x.detach() + size * gradient.sign() - start[name]
-                moved[name] = start[name] + away.clamp(-section.epsilon, section.epsilon)
-        for name, x in moved.items():
-            moved[name] = torch.where(_rows_of(chosen, x), x, start[name])
-        return {**inputs, **moved}, labels
+        rows, device = len(next(iter(inputs.values()))), next(iter(inputs.values())).device
+        chosen = torch.rand(rows, device=device) < section.share
+        spaces = {n: space(n, _real(n, inputs[n])) for n in (*section.inputs, *columns)}
+        found = gradient.moved(inputs, labels, [loss], spaces, section.steps)
+        kept = {
+            n: torch.where(_rows_of(chosen, x), found[n], x)
+            for n, x in inputs.items()
+            if n in spaces
+        }
+        return {**inputs, **kept}, labels
 
     return change
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qtool.config.training import Training, TrainQat
 from qtool.data.memory_map import Rows
 from qtool.progress import Progress
+from qtool.robustness.feasible import Movable
 from qtool.training.batches import steps_per_epoch
 from qtool.training.logs import Log
 from qtool.training.metrics import Metric
@@ -49,6 +50,7 @@ class Work:
         progress: shows the steps.
         place: where it is trained; the module is on the CPU again when it ends.
         logs: what is told of steps and epochs; only the first process has any.
+        columns: what ``augment.adversarial.mutable`` became with the encoder, by model input.
     """
 
     rows: Rows
@@ -58,6 +60,7 @@ class Work:
     progress: Progress
     place: Place = HERE
     logs: Sequence[Log] = ()
+    columns: Mapping[str, Movable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

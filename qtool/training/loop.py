@@ -112,7 +112,9 @@ class _Fitting:
         self.optimizer = _optimizer(run)
         self.parameters = [p for group in run.groups for p in group["params"]]
         self.average = None if run.section.ema is None else _average(run)
-        self.augment = augmentation(run.section.augment, self._loss, list(run.work.rows.inputs))
+        self.augment = augmentation(
+            run.section.augment, self._loss, list(run.work.rows.inputs), run.work.columns
+        )
         self.position = Position()
         self.reference: tuple[float | None, float | None] = (None, None)
         if run.reference is not None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qtool.config.task import IGNORED
+
 Labels = NDArray[Any]
 Predictions = NDArray[np.float32]
 
@@ -46,6 +48,12 @@ def accuracy(labels: Labels, logits: Predictions) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
 
 
+def token_accuracy(labels: Labels, tags: Predictions) -> float | None:
+    """Returns the share of tokens with the right tag, both (rows, steps); None without tokens."""
+    counted = labels != IGNORED
+    return float((tags == labels)[counted].mean()) if counted.any() else None
+
+
 def rmse(labels: Labels, predictions: Predictions) -> float:
     """Returns the root of the mean squared error."""
     difference = predictions.astype(np.float64) - labels.reshape(predictions.shape)
@@ -54,4 +62,5 @@ def rmse(labels: Labels, predictions: Predictions) -> float:
 
 AUC = Metric("auc", True, ranking_auc)
 ACCURACY = Metric("accuracy", True, accuracy)
+TOKEN_ACCURACY = Metric("token_accuracy", True, token_accuracy)
 RMSE = Metric("rmse", False, rmse)

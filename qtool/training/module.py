@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qtool.config.model import TorchModel
 from qtool.errors import ModelError
 from qtool.torchgraph.export import check_signature, named_outputs
-from qtool.training.user_code import first_line, importable, user_function, users_code
+from qtool.user_code import first_line, importable, user_function, users_code
 
 
 def build_module(section: TorchModel, inputs: Mapping[str, Any] | None = None) -> nn.Module:

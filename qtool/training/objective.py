@@ -21,13 +21,15 @@ from qtool.config.model import Output
 from qtool.config.task import Task
 from qtool.errors import ConfigError, ModelError
 from qtool.training import losses
-from qtool.training.metrics import ACCURACY, AUC, RMSE, Metric
+from qtool.training.metrics import ACCURACY, AUC, RMSE, TOKEN_ACCURACY, Metric
 from qtool.training.outputs import (
     Tensors,
+    best_tags,
     binary_logits,
     class_logits,
     first_output,
     next_token_logits,
+    tag_logits,
     wrong_shape,
 )
 from qtool.training.task_losses import LossFunction, loss_function, tokens_of
@@ -38,13 +40,14 @@ USUAL: dict[Task, Loss] = {
     "regression": MeanSquaredError(name="mse"),
     "language_model": NextToken(name="next_token"),
     "representation": Contrastive(name="contrastive"),
+    "sequence_tagging": CrossEntropy(name="cross_entropy"),
 }
 """The loss of a task when the config names none."""
 
 TASKS_OF: dict[str, tuple[Task, ...]] = {
     "bce": ("binary_classification",),
-    "focal": ("binary_classification", "multiclass_classification"),
-    "cross_entropy": ("multiclass_classification",),
+    "focal": ("binary_classification", "multiclass_classification", "sequence_tagging"),
+    "cross_entropy": ("multiclass_classification", "sequence_tagging"),
     "mse": ("regression",),
     "huber": ("regression",),
     "quantile": ("regression",),
@@ -78,6 +81,8 @@ class Criterion:
             return AUC
         if self.task == "multiclass_classification":
             return ACCURACY
+        if self.task == "sequence_tagging":
+            return TOKEN_ACCURACY
         return RMSE if isinstance(self.section, MeanSquaredError | Huber) else None
 
     def predictions(self, outputs: Tensors) -> Tensor | None:
@@ -89,6 +94,8 @@ class Criterion:
             return binary_logits(output, self.output)
         if self.task == "multiclass_classification":
             return class_logits(output, self.output)
+        if self.task == "sequence_tagging":
+            return best_tags(output)
         return output.reshape(len(output), -1)
 
     def distillation(
@@ -98,6 +105,7 @@ class Criterion:
         inputs: Tensors,
         temperature: float,
         teacher_output: Output,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Returns how far the outputs are from those of a teacher on the same rows.
 
@@ -109,6 +117,8 @@ class Criterion:
             inputs: of both.
             temperature: softens classes.
             teacher_output: whether the teacher returns logits or probabilities.
+            labels: of the rows; they say which steps of sequence_tagging are compared: without
+                them all are.
 
         Raises:
             ModelError: outputs that cannot be compared.
@@ -120,6 +130,11 @@ class Criterion:
         if self.task == "multiclass_classification":
             logits = class_logits(own, self.output), class_logits(other, teacher_output)
             return losses.soft_classes(*_alike(*logits), temperature)
+        if self.task == "sequence_tagging":
+            own, other = _alike(own, other)
+            tags = own.new_zeros(own.shape[:2]) if labels is None else labels
+            taught = tag_logits(other, tags, teacher_output)[0]
+            return losses.soft_classes(tag_logits(own, tags, self.output)[0], taught, temperature)
         if isinstance(self.section, NextToken):
             own, other = _alike(own, other)
             tokens, ignore = tokens_of(self.section, inputs), self.section.ignore

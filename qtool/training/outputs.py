@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qtool.config.model import Output
+from qtool.config.task import IGNORED
 from qtool.errors import ModelError
 
 Tensors = Mapping[str, Tensor]
@@ -111,6 +112,35 @@ def next_token_logits(output: Tensor, tokens: Tensor, ignore: int | None) -> tup
         found = f"a vocabulary of {output.shape[2]}, and the token {int(unknown[0])}"
         raise ModelError("model output", found, "a logit for every token", "Check data.inputs.")
     return logits, wanted
+
+
+def tag_logits(output: Tensor, labels: Tensor, kind: Output) -> tuple[Tensor, Tensor]:
+    """Returns logits (n, tags) of the tokens whose tag counts, and those tags (n,).
+
+    Args:
+        output: shape (rows, steps, tags).
+        labels: integers, shape (rows, steps), ``IGNORED`` where no tag counts.
+        kind: whether ``output`` holds logits or probabilities.
+
+    Raises:
+        ModelError: the shapes do not belong together, or a tag is beyond those of the model.
+    """
+    if output.ndim != 3 or output.shape[:2] != labels.shape:
+        raise wrong_shape(output, f"{(*labels.shape,)} and the tags")
+    counted = labels != IGNORED
+    logits = class_logits(output[counted], kind)
+    return logits, check_classes(logits, labels[counted])
+
+
+def best_tags(output: Tensor) -> Tensor:
+    """Returns the tag of every token, (rows, steps), of an output (rows, steps, tags).
+
+    Raises:
+        ModelError: another shape.
+    """
+    if output.ndim != 3:
+        raise wrong_shape(output, "(rows, steps, tags)")
+    return output.argmax(dim=2)
 
 
 def wrong_shape(output: Tensor, expected: str) -> ModelError:

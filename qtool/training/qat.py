@@ -128,7 +128,7 @@ class _Taught:
             taught = self.teacher.forward(inputs, list(self.features.values()))
         wanted = {name: taught[name] for name in self.teacher.output_names}
         softened = self.criterion.distillation(
-            outputs, wanted, inputs, distill.temperature, self.teacher.output
+            outputs, wanted, inputs, distill.temperature, self.teacher.output, labels
         )
         if distill.weight < 1:
             labelled = self.criterion.loss(outputs, labels, inputs)

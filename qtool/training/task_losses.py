@@ -31,9 +31,10 @@ from qtool.training.outputs import (
     class_logits,
     first_output,
     next_token_logits,
+    tag_logits,
     targets,
 )
-from qtool.training.user_code import user_function, users_code
+from qtool.user_code import user_function, users_code
 
 LossFunction = Callable[[Tensors, Tensor | None, Tensors], Tensor]
 """(outputs, labels, inputs) → mean loss, shape ()."""
@@ -68,26 +69,33 @@ def _of_first_output(
     if isinstance(section, BinaryCrossEntropy):
         weight = section.positive_weight
         return lambda x, y: losses.binary_cross_entropy(binary_logits(x, output), y, weight)
-    if isinstance(section, CrossEntropy):
-        options = section.class_weights, section.label_smoothing
-
-        def cross_entropy(x: Tensor, y: Tensor) -> Tensor:
-            logits = class_logits(x, output)
-            _check_class_weights(section, logits)
-            return losses.cross_entropy(logits, check_classes(logits, y), *options)
-
-        return cross_entropy
-    if isinstance(section, Focal):
-        if task == "binary_classification":
-            numbers = section.gamma, section.positive_weight
-            return lambda x, y: losses.binary_focal(binary_logits(x, output), y, *numbers)
-
-        def focal(x: Tensor, y: Tensor) -> Tensor:
-            logits = class_logits(x, output)
-            return losses.focal(logits, check_classes(logits, y), section.gamma)
-
-        return focal
+    if isinstance(section, Focal) and task == "binary_classification":
+        numbers = section.gamma, section.positive_weight
+        return lambda x, y: losses.binary_focal(binary_logits(x, output), y, *numbers)
+    if isinstance(section, CrossEntropy | Focal):
+        return _of_classes(section, task, output)
     return _of_regression(section)
+
+
+def _of_classes(
+    section: CrossEntropy | Focal, task: Task, output: Output
+) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        if isinstance(section, Focal):
+            return losses.focal(logits, labels, section.gamma)
+        _check_class_weights(section, logits)
+        return losses.cross_entropy(logits, labels, section.class_weights, section.label_smoothing)
+
+    def of_rows(x: Tensor, y: Tensor) -> Tensor:
+        logits = class_logits(x, output)
+        return loss(logits, check_classes(logits, y))
+
+    def of_tokens(x: Tensor, y: Tensor) -> Tensor:
+        logits, tags = tag_logits(x, y, output)
+        # A mini-batch, or the share of one process, may hold nothing but padding: the sum is 0.
+        return loss(logits, tags) if len(tags) else logits.sum()
+
+    return of_tokens if task == "sequence_tagging" else of_rows
 
 
 def _of_regression(section: Loss) -> Callable[[Tensor, Tensor], Tensor]:

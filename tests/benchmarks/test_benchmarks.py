@@ -19,6 +19,16 @@ METRICS = {
     },
     "blocks": {"speedup", "error", "size_ratio", "crashed"},
     "parity": {"equal_codes_share", "largest_code_difference", "decisions_equal_share"},
+    "latency_protocol": {
+        "difference",
+        "interval_above_1",
+        "interval_holds_1",
+        "no_difference",
+        "preempted_calls",
+        "serial_correlation",
+        "too_noisy",
+        "true_ratio",
+    },
     "startup": {"startup_s"},
 }
 

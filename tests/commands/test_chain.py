@@ -153,7 +153,7 @@ def test_failed_gates_give_code_1_and_no_bundle(project, tmp_path):
     assert not (tmp_path / "bundle").exists()
     again = qtool("export", project / "static.yaml", *arguments, "--quiet")
     assert (again.code, again.out) == (1, "")
-    assert again.err.startswith("error: export: gates failed: size_ratio")
+    assert again.err.startswith("error: export: gates not passed: size_ratio")
     assert not (tmp_path / "bundle").exists()
 
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from support.cli import succeeded
 from support.project import tree
 
-from qtool.commands.training import source_sha256
+from qtool.commands.prepare import source_sha256
 from qtool.config.model import TorchModel
 
 

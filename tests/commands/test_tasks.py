@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import TensorProto, helper
 from support.cli import qtool, succeeded
-from support.graphs import mlp
+from support.graphs import dense, mlp, model_of
 
 from qtool.graph.model_file import model_bytes
 
@@ -68,14 +69,78 @@ def test_quantize_works_for_every_task(folder, name):
         assert "classes" not in counts
 
 
-@pytest.mark.parametrize("command", ["evaluate", "export", "run"])
-@pytest.mark.parametrize("name", TASKS)
-def test_what_judges_decisions_refuses_other_tasks(folder, command, name):
-    done = qtool(command, "config.yaml", "--quiet", *settings(*TASKS[name]))
+def language():
+    """An embedding and a dense layer: 12 tokens, each step alone."""
+    generator = np.random.default_rng(0)
+    constants = {"table": dense(generator, 12, 16), "head": dense(generator, 16, 12)}
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["embedded"]),
+        helper.make_node("MatMul", ["embedded", "head"], ["y"]),
+    ]
+    inputs = [("x", TensorProto.INT64, ["batch", "steps"])]
+    outputs = [("y", TensorProto.FLOAT, ["batch", "steps", 12])]
+    return model_of(nodes, inputs, outputs, constants)
+
+
+EVALUATED = {
+    "classes": ("accuracy macro_f1 mcc log_loss", ("class_agreement",)),
+    "targets": ("mae rmse r2", ()),
+    "customers": ("recall_at_1 recall_at_10 ndcg_at_10 mrr", ("top_10_overlap",)),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_every_task_is_evaluated_and_bundled(folder, name):
+    outputs = {"classes": 3, "targets": 2, "customers": 4}[name]
+    (folder / "model.onnx").write_bytes(model_bytes(mlp(outputs=outputs)))
+    metrics, agreements = EVALUATED[name]
+    gate = f"{metrics.split()[0]}_drop"
+    done = succeeded(
+        "run", "config.yaml", "--quiet", "--json",
+        *settings(*TASKS[name], f"evaluation.gates.{gate}=10", "evaluation.latency.enabled=false"),
+    )  # fmt: skip
+    document = json.loads(done.out)
+    assert list(document["metrics"]) == metrics.split()
+    assert [found["name"] for found in document["agreements"]] == list(agreements)
+    assert document["decisions"] is None
+    assert document["gates"][0]["verdict"] == "pass"
+    for change in document["metrics"].values():
+        assert change["low"] <= change["change"] <= change["high"]
+    bundle = folder / "runs" / "tasks" / "bundle"
+    assert "evaluation.json" in {file.name for file in bundle.iterdir()}
+
+
+def test_a_language_model_is_evaluated(folder):
+    tokens = np.random.default_rng(0).integers(1, 12, (ROWS, 6))
+    listed = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), 6)
+    pq.write_table(pa.table({"tokens": listed}), folder / "rows.parquet")
+    (folder / "model.onnx").write_bytes(model_bytes(language()))
+    inputs = "data.inputs={x: {kind: sequence, columns: [tokens], length: 6}}"
+    done = succeeded(
+        "evaluate", "config.yaml", "--quiet", "--json",
+        *settings(
+            "task=language_model", inputs, "evaluation.gates={perplexity_drop: 1.0}",
+            "evaluation.latency.enabled=false", "quantization.method=dynamic",
+            "quantization.samples=null",
+        ),
+    )  # fmt: skip
+    document = json.loads(done.out)
+    # Random tokens: about as many choices as there are tokens.
+    assert 10 < document["metrics"]["perplexity"]["fp32"] < 30
+    (agreement,) = document["agreements"]
+    assert agreement["name"] == "token_agreement"
+    assert agreement["share"] > 0.8
+
+
+def test_a_gate_of_another_task_is_refused_before_any_work(folder):
+    done = qtool(
+        "evaluate", "config.yaml", "--quiet",
+        *settings(*TASKS["targets"], "evaluation.gates.auc_drop=0.1"),
+    )  # fmt: skip
     assert (done.code, done.out) == (3, "")
-    assert "expected binary_classification, whose decisions 'qtool evaluate'" in done.err
-    assert "'qtool calibrate', 'qtool quantize' and 'qtool train-qat' work" in done.err
-    assert not (folder / "runs" / "tasks" / "data").exists()  # said before any work
+    assert "evaluation.gates.auc_drop: no such gate; expected one of" in done.err
+    assert "mae_drop" in done.err
+    assert not (folder / "runs" / "tasks" / "data").exists()
 
 
 def test_another_task_is_another_key(folder):

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from qtool.config.evaluation import ThresholdRate, ThresholdValue
 from qtool.errors import DataError, ModelError
-from qtool.evaluation.decisions import decision_change, operating_threshold, psi, share_upper
-from qtool.evaluation.results import Scores
+from qtool.evaluation.decisions import decision_change, operating_threshold, psi
+from qtool.evaluation.sample import Sample
 
 TENTHS = np.arange(1, 11, dtype=np.float32) / 10
 HALF = np.array([0, 1] * 5, np.int8)
@@ -102,8 +101,8 @@ def test_the_threshold_is_compared_as_float32(make_scores) -> None:
 @given(grid_scores, grid_scores, st.integers(0, 64))
 def test_flips_are_symmetric(fp32: NDArray, int8: NDArray, code: int) -> None:
     labels, rows = np.zeros(30, np.int8), np.arange(30)
-    there = decision_change(Scores(rows, labels, fp32, int8), code / 64, "")
-    back = decision_change(Scores(rows, labels, int8, fp32), code / 64, "")
+    there = decision_change(Sample(rows, labels, fp32, int8), code / 64, "")
+    back = decision_change(Sample(rows, labels, int8, fp32), code / 64, "")
     assert (there.to_flagged, there.to_passed) == (back.to_passed, back.to_flagged)
     assert there.flagged_int8 - there.flagged_fp32 == there.to_flagged - there.to_passed
     assert there.flip_share <= there.flip_share_upper <= 1
@@ -118,17 +117,6 @@ def test_equal_scores_change_nothing(make_scores) -> None:
 def test_nan_is_a_model_error(make_scores) -> None:
     with pytest.raises(ModelError, match="FP32 model"):
         decision_change(make_scores([0, 1], [np.nan, 0.1]), 0.5, "")
-
-
-@pytest.mark.parametrize(("hits", "rows"), [(0, 60_000), (1, 10), (7, 300), (9, 10), (10, 10)])
-def test_upper_bound_equals_binomtest(hits: int, rows: int) -> None:
-    interval = binomtest(hits, rows, alternative="less").proportion_ci(0.95, method="exact")
-    assert share_upper(hits, rows) == pytest.approx(interval.high, rel=1e-9)
-
-
-def test_upper_bound_without_hits_by_hand() -> None:
-    # (1 - p)^rows = 0.05
-    assert share_upper(0, 100) == pytest.approx(1 - 0.05**0.01)
 
 
 def test_psi_by_hand() -> None:

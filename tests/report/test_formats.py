@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,6 @@ from qtool.evaluation.results import Evaluation
 from qtool.report.console import console_coverage, console_result
 from qtool.report.json import accuracy_json, latency_json, to_json
 from qtool.report.junit import to_junit
-from qtool.report.latency import summarize
 from qtool.report.markdown import to_markdown
 from qtool.report.summary import facts, verdict
 
@@ -27,19 +27,13 @@ def printed(renderable: RenderableType) -> str:
     return console.file.getvalue()
 
 
-def test_percentiles_by_hand() -> None:
-    summary = summarize([float(value) for value in range(101)])
-    assert (summary.p50, summary.p95, summary.p99, summary.mean) == (50, 95, 99, 50)
-    assert summary.count == 101
-
-
 def test_json_holds_everything_with_latencies_summarised(evaluation: Evaluation) -> None:
     document = json.loads(to_json(evaluation))
     assert document["passed"] is True
     assert document["metrics"]["auc"]["fp32"] == 0.96
     assert document["decisions"]["flip_share"] == 0.00075
     assert document["latency"][0]["fp32_us"] == {
-        "p50": 15, "p95": 19.5, "p99": 19.9, "mean": 15, "count": 101,
+        "p50": 15, "p95": 19.5, "p99": 19.9, "p99_9": None, "mean": 15, "count": 1001,
     }  # fmt: skip
     assert [gate["name"] for gate in document["gates"]][-1] == "equal_codes"
     assert len(document["coverage"]) == 3
@@ -53,7 +47,7 @@ def test_accuracy_json_does_not_depend_on_the_clock(
         for result in evaluation.latency
     )
     gates = tuple(
-        dataclasses.replace(gate, passed=False, value=0.5) if gate.name == "speedup" else gate
+        dataclasses.replace(gate, verdict="fail", value=0.5) if gate.name == "speedup" else gate
         for gate in evaluation.gates
     )
     other = dataclasses.replace(evaluation, latency=slower, gates=gates, notes=())
@@ -67,7 +61,7 @@ def test_json_has_null_for_what_was_not_measured(bare: Evaluation) -> None:
     assert "NaN" not in text
     gates = {gate["name"]: gate for gate in json.loads(text)["gates"]}
     assert gates["speedup"]["value"] is None
-    assert gates["speedup"]["passed"] is False
+    assert gates["speedup"]["verdict"] == "fail"
 
 
 def test_junit_has_one_case_per_gate(bare: Evaluation) -> None:
@@ -80,6 +74,16 @@ def test_junit_has_one_case_per_gate(bare: Evaluation) -> None:
         "equal_codes",
     ]
     assert "evaluation.latency.enabled is false" in str(failures["speedup"].text)
+
+
+def test_junit_says_how_many_rows_an_undecided_gate_needs(undecided: Evaluation) -> None:
+    suites = ElementTree.fromstring(to_junit(undecided))
+    failures = {case.get("name"): case.find("failure") for case in suites[0]}
+    failure = failures["auc_drop"]
+    assert failure is not None
+    assert failure.get("type") == "undecided"
+    (gate,) = (gate for gate in undecided.gates if gate.name == "auc_drop")
+    assert f"about {gate.rows_needed:,} rows would decide" in str(failure.get("message"))
 
 
 def test_markdown_is_the_golden_file(evaluation: Evaluation) -> None:
@@ -108,7 +112,7 @@ def test_console_shows_tables_and_ends_with_the_verdict(
 ) -> None:
     text = printed(console_result(evaluation))
     assert "PR-AUC" not in text
-    for shown in ("Brier score", "Gates", "2.00\u00d7 (1.90 to 2.12)", "27.5 %"):
+    for shown in ("Brier score", "Gates", "2.00\u00d7 (1.90 to 2.12), faster", "27.5 %"):
         assert shown in text
     assert text.rstrip().endswith("PASSED  7 of 7 gates hold.")
     assert printed(console_result(bare)).rstrip().endswith("speedup, equal_codes.")
@@ -121,9 +125,28 @@ def test_console_coverage_shows_names_as_they_are(evaluation: Evaluation) -> Non
     assert "constant weight, rank 2" in text
 
 
-def test_no_gate_is_no_pass(evaluation: Evaluation) -> None:
+def test_console_and_markdown_show_the_worst_of_many(full: Evaluation) -> None:
+    many = dataclasses.replace(full, segments=full.segments[:2] * 20)
+    assert "AUC by segment: the worst 5 of 40" in printed(console_result(many))
+    text = to_markdown(many)
+    assert "### AUC by segment: the worst 10 of 40" in text
+    assert "<script" not in text
+    assert "not measured" in text  # the p-value that is not defined
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_a_task_without_decisions_has_facts_of_its_own(full: Evaluation) -> None:
+    other = dataclasses.replace(full, task="multiclass_classification", decisions=None)
+    assert [fact.label for fact in facts(other)] == ["Same class", "AUC change", "Speed-up", "Size"]
+    plain = dataclasses.replace(other, task="regression", agreements=())
+    assert [fact.label for fact in facts(plain)][:2] == ["AUC change", "Brier score change"]
+    assert "positive" not in to_markdown(dataclasses.replace(plain, positives=None)).split("###")[0]
+
+
+def test_no_gate_is_no_pass(evaluation: Evaluation, undecided: Evaluation) -> None:
     assert verdict(dataclasses.replace(evaluation, gates=())).outcome == "open"
     assert verdict(evaluation).outcome == "pass"
+    assert verdict(undecided).text == ("2 of 7 gates cannot be decided: auc_drop, auc_change.")
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -72,11 +72,11 @@ def fraud_rows(rows, seed=1, numeric=6):
     return {"numeric": amounts, "codes": codes}
 
 
-def mlp(activation="Relu", opset=20, matmul=False, **attributes) -> ir.Model:
+def mlp(activation="Relu", opset=20, matmul=False, outputs=1, **attributes) -> ir.Model:
     """Three dense layers with one activation between them."""
     generator = np.random.default_rng(3)
     constants, nodes, x = {}, [], "x"
-    widths = [8, 32, 32, 1]
+    widths = [8, 32, 32, outputs]
     for index, (width, following) in enumerate(pairwise(widths)):
         constants[f"w{index}"] = dense(generator, width, following)
         constants[f"b{index}"] = dense(generator, following)
@@ -89,11 +89,11 @@ def mlp(activation="Relu", opset=20, matmul=False, **attributes) -> ir.Model:
         if index < 2:
             nodes.append(helper.make_node(activation, [x], [f"a{index}"], **attributes))
             x = f"a{index}"
-    inputs, outputs = (
+    inputs, found = (
         [("x", TensorProto.FLOAT, ["batch", 8])],
-        [(x, TensorProto.FLOAT, ["batch", 1])],
+        [(x, TensorProto.FLOAT, ["batch", outputs])],
     )
-    return model_of(nodes, inputs, outputs, constants, opset)
+    return model_of(nodes, inputs, found, constants, opset)
 
 
 def sequence_dense(bias=True, activation=None) -> ir.Model:

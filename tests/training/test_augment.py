@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from qtool.config.evaluation import Box
 from qtool.config.training import Adversarial, Augment, FunctionAugment
+from qtool.data.encoding import Encoder
+from qtool.data.tabular import NumericEncoding
 from qtool.errors import ConfigError, ModelError
+from qtool.robustness.feasible import decoded, movable
 from qtool.training.augment import augmentation
 
 NAMES = ["numeric", "category"]
@@ -47,6 +53,55 @@ def test_the_adversarial_move_follows_the_sign_of_the_gradient(steps):
     section = Adversarial(inputs=["numeric"], epsilon=0.1, steps=steps, share=1.0)
     moved = changed(Augment(adversarial=section), values)["numeric"] - values["numeric"]
     torch.testing.assert_close(moved, (0.1 * WEIGHTS.sign()).expand(2000, 3), atol=1e-6, rtol=0)
+
+
+def mutable(steps=1, share=1.0):
+    box = Box(columns=["count"], range=3, unit="raw", integer=True, direction="down", low=-5)
+    return Augment(adversarial=Adversarial(mutable=[box], steps=steps, share=share))
+
+
+@pytest.mark.parametrize("steps", [1, 30])
+def test_columns_are_moved_within_what_can_be_changed(steps):
+    """The weight of the count is -2, and it may only fall: by three, to -5 at most."""
+    encoding = NumericEncoding(
+        ("amount", "count", "flag"),
+        (1, 1, 1),
+        None,
+        np.array([False, True, False]),
+        np.array([1, 0.7, 0], np.float32),
+        np.array([2, 1.3, 1], np.float32),
+        None,
+    )
+    raw = np.random.default_rng(0).integers(-8, 9, (500, 3)).astype(np.float32)
+    values = {"numeric": torch.from_numpy(encoding.apply(raw))}
+    section = mutable(steps)
+    encoder = Encoder({"numeric": encoding})
+    reference = {"numeric": values["numeric"].numpy()}
+    columns = movable(section.adversarial.mutable, encoder, reference, "mutable")
+    change = augmentation(section, loss, ["numeric"], columns)
+    found = change(values, None)[0]["numeric"].numpy()
+    expected = raw.copy()
+    expected[:, 1] = np.where(raw[:, 1] < -5, raw[:, 1], np.maximum(raw[:, 1] - 3, -5))
+    np.testing.assert_allclose(decoded(encoding, found), expected, atol=1e-4)
+
+
+def test_columns_need_their_encoder():
+    with pytest.raises(ConfigError, match="no encoder that reads them"):
+        augmentation(mutable(), loss, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({}, "give inputs with epsilon, or mutable columns"),
+        ({"inputs": ["x"], "epsilon": 1, "mutable": [{"columns": ["a"]}]}, "one of them"),
+        ({"inputs": ["x"]}, "inputs and epsilon belong together"),
+        ({"mutable": [{"columns": ["a"]}], "epsilon": 1}, "mutable columns have a range"),
+    ],
+)
+def test_an_attack_moves_inputs_or_columns(section, message):
+    with pytest.raises(ValidationError, match=message):
+        Adversarial.model_validate(section)
 
 
 def test_only_a_share_of_the_rows_is_moved():

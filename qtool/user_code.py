@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,11 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from qtool.errors import ModelError
 
-NOT_THE_USERS = ("<frozen", str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+
+def _directory(library: str) -> str:
+    """Returns where a library lies, without importing it."""
+    found = importlib.util.find_spec(library)
+    assert found is not None
+    return str(Path(str(found.origin)).parent)
+
+
+CALLED = ("numpy", "scipy", "sklearn", "torch")
+NOT_THE_USERS = ("<frozen", str(Path(__file__).parent), *map(_directory, CALLED))
 """Errors are placed in the user's code, not in what it calls or what calls it."""
 
 

@@ -1,0 +1,217 @@
+"""What the evaluation section asks for beside metrics: groups, columns, reasons, attacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtool.commands.context import Context
+from qtool.commands.prepare import dataset
+from qtool.commands.scoring import Models, batch_rows
+from qtool.config.evaluation import Evaluation
+from qtool.config.task import CLASSIFICATION
+from qtool.data.batch import join
+from qtool.data.blocks import Block
+from qtool.data.dataset import Dataset
+from qtool.data.encoding import Encoder
+from qtool.data.sampling import Smallest, choose_rows
+from qtool.errors import ConfigError
+from qtool.evaluation.compare import Pairing, compare_part
+from qtool.evaluation.decisions import flagged
+from qtool.evaluation.fairness import impact_ratios
+from qtool.evaluation.metrics.metric import Metric
+from qtool.evaluation.monotonicity import monotonicity
+from qtool.evaluation.predictions import predictions
+from qtool.evaluation.reasons import reason_stability
+from qtool.evaluation.results import (
+    ImpactRatio,
+    MonotonicityResult,
+    ReasonStability,
+    SegmentChange,
+    StressResult,
+)
+from qtool.evaluation.sample import Predictions, Sample
+from qtool.evaluation.segments import segments
+from qtool.robustness.attack import Attack
+from qtool.robustness.robustness import Judge, Model, Subject, robustness
+from qtool.runtime.sessions import Session
+
+REFERENCE_ROWS = 4096
+"""Calibration rows that typical values and quantiles of columns are taken from."""
+Inputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """One evaluation whose rows are scored.
+
+    Attributes:
+        context: the experiment.
+        models: what is compared.
+        sample: rows of the evaluation split.
+        metric: the first of the metrics.
+        pairing: how rows depend on each other.
+        threshold: of the decisions; None where the task has none.
+    """
+
+    context: Context
+    models: Models
+    sample: Sample
+    metric: Metric
+    pairing: Pairing
+    threshold: float | None
+
+    @property
+    def section(self) -> Evaluation:
+        """The ``evaluation`` section."""
+        return self.context.experiment.evaluation
+
+    def segments(self) -> tuple[SegmentChange, ...]:
+        """Returns the first metric in every segment of every named column."""
+        if not self.section.segments:
+            return ()
+        return segments(
+            self.sample,
+            self.section.segments,
+            lambda part: compare_part(part, self.metric, self.pairing),
+            self._flips(),
+            self.section.resampling.confidence,
+        )
+
+    def fairness(self) -> tuple[ImpactRatio, ...]:
+        """Returns the adverse impact ratio of every group."""
+        section = self.section.fairness
+        if section is None:
+            return ()
+        threshold = self._threshold("evaluation.fairness")
+        confidence = self.section.resampling.confidence
+        return impact_ratios(
+            self.sample, *flagged(self.sample, threshold), section, confidence, self.pairing.seed
+        )
+
+    def monotonicity(self) -> tuple[MonotonicityResult, ...]:
+        """Returns how often a column moves the score against its direction."""
+        section = self.section.monotonicity
+        if section is None:
+            return ()
+        rows = self._some(self.sample.rows, section.rows)
+        block = self._data.block(rows)
+        return monotonicity(block, self._reference, self._encoder, self._score, section)
+
+    def reasons(self) -> ReasonStability | None:
+        """Returns whether FP32 and INT8 name the same columns for flagged rows.
+
+        Raises:
+            ConfigError: FP32 flags no row.
+        """
+        section = self.section.reason_codes
+        if section is None:
+            return None
+        by_fp32, _ = flagged(self.sample, self._threshold("evaluation.reason_codes"))
+        if not by_fp32.any():
+            raise ConfigError("evaluation.reason_codes", "no row that FP32 flags", "one to explain")
+        block = self._data.block(self._some(self.sample.rows[by_fp32], section.rows))
+        confidence = self.section.resampling.confidence
+        return reason_stability(
+            block,
+            self._reference,
+            self._encoder,
+            self._score,
+            section,
+            confidence,
+            self.pairing.seed,
+        )
+
+    def robustness(self) -> tuple[StressResult, ...]:
+        """Returns what attacks and stress do to both models."""
+        section, experiment = self.section.robustness, self.context.experiment
+        if section is None:
+            return ()
+        fp32: Attack | None = None
+        int8: Attack | None = None
+        if section.needs_gradients:
+            from qtool.commands.white_boxes import white_boxes
+
+            fp32, int8 = white_boxes(self.context)
+        chosen = self._some(self.sample.rows, section.rows)
+        columns = tuple(dict.fromkeys([*self.sample.columns, *section.mutable_columns]))
+        batch = join(list(self._data.batches("evaluation", only=chosen, columns=columns)))
+        reference = join(list(self._data.batches("calibration", only=self._reference.rows)))
+        subject = Subject(
+            experiment.task,
+            batch,
+            reference.inputs,
+            self._encoder,
+            Model(lambda inputs: self._score(inputs)[0], fp32),
+            Model(lambda inputs: self._score(inputs)[1], int8),
+            Judge(
+                lambda part: compare_part(part, self.metric, self.pairing),
+                self._decide if self.pairing.task in CLASSIFICATION else None,
+                self.section.resampling.confidence,
+            ),
+        )
+        return robustness(subject, section, self.pairing.seed, self.context.progress)
+
+    def _decide(self, found: Predictions) -> NDArray[Any]:
+        """Returns the decision of every row: flagged or not, the class, or the prediction."""
+        if self.threshold is not None:
+            return np.asarray(found >= np.float32(self.threshold))
+        return np.asarray(found.argmax(axis=1))
+
+    def _threshold(self, where: str) -> float:
+        if self.threshold is None:
+            task = self.context.experiment.task
+            raise ConfigError(where, f"the task {task}", "binary_classification, which decides")
+        return self.threshold
+
+    def _flips(self) -> NDArray[np.bool_] | None:
+        if self.threshold is not None:
+            fp32, int8 = flagged(self.sample, self.threshold)
+            return np.asarray(fp32 != int8)
+        if self.pairing.task == "multiclass_classification":
+            classes = self.sample.fp32.argmax(axis=1), self.sample.int8.argmax(axis=1)
+            return np.asarray(classes[0] != classes[1])
+        return None
+
+    def _some(self, rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+        chosen = Smallest(most, self.pairing.seed)
+        chosen.observe(rows)
+        return np.sort(chosen.rows(most))
+
+    def _score(self, inputs: Inputs) -> tuple[Predictions, Predictions]:
+        """Scores rows as the evaluation does: in batches of the same size."""
+        experiment = self.context.experiment
+        size, rows = batch_rows(experiment, self.models.plan), len(next(iter(inputs.values())))
+        found: tuple[list[Predictions], list[Predictions]] = ([], [])
+        for start in range(0, rows, size):
+            part = {name: array[start : start + size] for name, array in inputs.items()}
+            count = min(size, rows - start)
+            for session, pieces in zip(self._sessions, found, strict=True):
+                output = session.run(part)[session.output_names[0]]
+                kind = experiment.model.output
+                pieces.append(predictions(experiment.task, kind, output, count, session.where))
+        return np.concatenate(found[0]), np.concatenate(found[1])
+
+    @cached_property
+    def _sessions(self) -> tuple[Session, Session]:
+        return (
+            Session(self.models.original, "the FP32 model"),
+            Session(self.models.int8, "the INT8 model"),
+        )
+
+    @cached_property
+    def _data(self) -> Dataset:
+        return dataset(self.context)
+
+    @property
+    def _encoder(self) -> Encoder:
+        return self._data.fitted.encoder
+
+    @cached_property
+    def _reference(self) -> Block:
+        numbers = self._data.row_numbers("calibration")
+        return self._data.block(choose_rows(numbers, REFERENCE_ROWS, 0.0, self.pairing.seed))

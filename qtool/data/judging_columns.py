@@ -1,0 +1,57 @@
+"""Columns that no model sees: by their values the evaluation tells rows apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+from numpy.typing import NDArray
+
+from qtool.data.blocks import Block
+from qtool.data.columns import is_number, is_text, refuse_type, require_columns
+from qtool.data.source import Source
+
+MISSING = "missing"
+
+
+def check_judging_columns(source: Source, columns: Sequence[str]) -> None:
+    """Checks that a source has the columns, with values that can be told apart or counted.
+
+    Raises:
+        DataError: a column is missing, or holds neither numbers, texts nor lists of numbers.
+    """
+    require_columns(source, columns)
+    for column in columns:
+        kind = source.schema.field(column).type
+        dated = pat.is_date(kind) or pat.is_timestamp(kind)
+        listed = (pat.is_list(kind) or pat.is_fixed_size_list(kind)) and is_number(kind.value_type)
+        if not (is_number(kind) or is_text(kind) or dated or listed):
+            refuse_type(source, column, "numbers, texts, dates or lists of numbers")
+
+
+def read_judging_column(block: Block, column: str) -> NDArray[Any]:
+    """Returns the values of a column that ``check_judging_columns`` has seen.
+
+    Numbers are float64 (rows,), NaN where missing, and so are dates and times, in their own unit
+    since 1970; texts are str (rows,) as objects, ``missing`` where they are; lists are float32
+    arrays (rows,) as objects, empty where missing.
+    """
+    values = block.columns.column(column)
+    if pat.is_list(values.type) or pat.is_fixed_size_list(values.type):
+        lists = np.empty(len(values), object)
+        for row, found in enumerate(values.to_pylist()):
+            lists[row] = np.asarray(found or [], np.float32)
+        return lists
+    if pat.is_date32(values.type):
+        values = pc.cast(values, pa.int32())
+    elif pat.is_temporal(values.type):
+        values = pc.cast(values, pa.int64())
+    if is_number(values.type):
+        numbers = pc.cast(values, pa.float64(), safe=False)
+        return np.asarray(numbers.to_numpy(zero_copy_only=False))
+    texts = pc.fill_null(pc.cast(values, pa.string()), MISSING)
+    return np.asarray(texts.to_numpy(zero_copy_only=False))

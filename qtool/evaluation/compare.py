@@ -1,0 +1,211 @@
+"""Each metric on FP32 and on INT8, and how sure their difference is: on the same rows, paired.
+
+The differences of two AUCs and of two accuracies have closed forms; that of every other metric is
+resampled: rows are drawn again with both models' predictions, within the classes, or in blocks or
+clusters where rows depend on each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qtool.config.evaluation import Resampling
+from qtool.config.task import Task
+from qtool.evaluation.metrics.metric import Metric
+from qtool.evaluation.results import MetricChange
+from qtool.evaluation.sample import Sample
+from qtool.statistics.bootstrap import Draws, bootstrap_interval, paired_bootstrap, subset
+from qtool.statistics.delong import delong
+from qtool.statistics.interval import Interval
+from qtool.statistics.proportions import paired_shares
+
+GINI_SLOPE = 2.0
+"""Gini = 2 AUC - 1."""
+CLUSTERS, BLOCKS, STRATA, ROWS = (
+    "paired bootstrap of clusters",
+    "paired bootstrap of blocks of {} rows",
+    "paired bootstrap within classes",
+    "paired bootstrap",
+)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How the rows of a sample depend on each other.
+
+    Attributes:
+        section: resamples, confidence, blocks and clusters.
+        task: rows of a binary classification are drawn within their class.
+        by_time: rows are in the order of time.
+        seed: of the draws.
+    """
+
+    section: Resampling
+    task: Task
+    by_time: bool
+    seed: int
+
+    def block(self, rows: int) -> int:
+        """Returns how many consecutive rows are drawn together."""
+        if self.section.block is not None:
+            return self.section.block
+        # Politis and White 2004, Econometric Reviews 23(1): the best length grows with the cube
+        # root.
+        together = self.by_time and self.section.cluster is None
+        return max(1, round(rows ** (1 / 3))) if together else 1
+
+    def independent(self, rows: int) -> bool:
+        """Returns whether every row is drawn by itself."""
+        return self.section.cluster is None and self.block(rows) == 1
+
+    def draws(self, sample: Sample) -> Draws:
+        """Returns how the rows of a sample are drawn."""
+        strata = clusters = None
+        if self.section.cluster is not None:
+            clusters = np.unique(sample.columns[self.section.cluster], return_inverse=True)[1]
+        elif self.independent(len(sample)) and self.task == "binary_classification":
+            strata = sample.labels
+        block = self.block(len(sample))
+        return Draws(len(sample), strata, clusters, block, self.section.resamples, self.seed)
+
+    def words(self, rows: int) -> str:
+        """Returns how intervals are computed."""
+        if self.section.cluster is not None:
+            return CLUSTERS
+        if self.block(rows) > 1:
+            return BLOCKS.format(self.block(rows))
+        return STRATA if self.task == "binary_classification" else ROWS
+
+
+Closed = Callable[[Sample, float], tuple[float, float, Interval]]
+"""(sample, confidence) → FP32, INT8, and the interval of their difference."""
+
+
+def compare(
+    sample: Sample, metrics: Sequence[Metric], pairing: Pairing
+) -> tuple[MetricChange, ...]:
+    """Returns each metric on FP32 and INT8 with the interval of its change.
+
+    Args:
+        sample: rows; of time series in their order.
+        metrics: what is compared.
+        pairing: how rows depend on each other.
+
+    Raises:
+        DataError: the labels are none that a metric reads.
+        ModelError: nor are the predictions.
+    """
+    independent = pairing.independent(len(sample))
+    closed = {m.name: CLOSED[m.name] for m in metrics if independent and m.name in CLOSED}
+    resampled = _resampled(sample, [m for m in metrics if m.name not in closed], pairing)
+    return tuple(
+        _by_formula(sample, metric, closed[metric.name], pairing.section)
+        if metric.name in closed
+        else resampled[metric.name]
+        for metric in metrics
+    )
+
+
+def compare_part(sample: Sample, metric: Metric, pairing: Pairing) -> MetricChange:
+    """Returns the change of a metric on some of the rows; NaN where they have one class only."""
+    if pairing.task == "binary_classification" and np.unique(sample.labels).size < 2:
+        undefined = Interval(math.nan, math.nan, math.nan, math.nan)
+        words = pairing.words(len(sample))
+        return _change(metric, math.nan, math.nan, undefined, pairing.section, words, len(sample))
+    return compare(sample, (metric,), pairing)[0]
+
+
+def _resampled(
+    sample: Sample, metrics: Sequence[Metric], pairing: Pairing
+) -> dict[str, MetricChange]:
+    if not metrics:
+        return {}
+    draws = pairing.draws(sample)
+    chosen, scale = subset(draws)
+    part = sample if chosen is None else sample.take(chosen)
+    if chosen is not None:
+        draws = pairing.draws(part)
+    pairs = {
+        metric.name: (metric.build(part, part.fp32), metric.build(part, part.int8))
+        for metric in metrics
+    }
+    drawn = paired_bootstrap(pairs, draws)
+    found = {}
+    for metric in metrics:
+        fp32, int8 = (statistic(None) for statistic in pairs[metric.name])
+        of_part = int8 - fp32
+        if chosen is not None:
+            fp32 = metric.build(sample, sample.fp32)(None)
+            int8 = metric.build(sample, sample.int8)(None)
+        interval = bootstrap_interval(
+            int8 - fp32,
+            drawn[metric.name],
+            pairing.section.confidence,
+            units=draws.smallest(),
+            subset_estimate=of_part,
+            scale=scale,
+        )
+        found[metric.name] = _change(
+            metric, fp32, int8, interval, pairing.section, pairing.words(len(part)), len(sample)
+        )
+    return found
+
+
+def _by_formula(
+    sample: Sample, metric: Metric, closed: Closed, section: Resampling
+) -> MetricChange:
+    fp32, int8, interval = closed(sample, section.confidence)
+    return _change(metric, fp32, int8, interval, section, WORDS[metric.name], len(sample))
+
+
+def _change(
+    metric: Metric,
+    fp32: float,
+    int8: float,
+    interval: Interval,
+    section: Resampling,
+    words: str,
+    rows: int,
+) -> MetricChange:
+    return MetricChange(
+        metric.name,
+        metric.title,
+        metric.better,
+        fp32,
+        int8,
+        interval.low,
+        interval.high,
+        interval.error,
+        section.confidence,
+        words,
+        rows,
+    )
+
+
+def _auc(sample: Sample, confidence: float) -> tuple[float, float, Interval]:
+    found = delong(sample.labels, sample.fp32, sample.int8)
+    return found.first, found.second, found.interval(confidence)
+
+
+def _gini(sample: Sample, confidence: float) -> tuple[float, float, Interval]:
+    fp32, int8, interval = _auc(sample, confidence)
+    ends = (GINI_SLOPE * end for end in (interval.low, interval.high, interval.error))
+    return 2 * fp32 - 1, 2 * int8 - 1, Interval(GINI_SLOPE * interval.estimate, *ends)
+
+
+def _accuracy(sample: Sample, confidence: float) -> tuple[float, float, Interval]:
+    fp32, int8 = (
+        predictions.argmax(axis=1) == sample.labels for predictions in (sample.fp32, sample.int8)
+    )
+    only = int((fp32 & ~int8).sum()), int((int8 & ~fp32).sum())
+    interval = paired_shares(*only, len(sample), confidence)
+    return float(fp32.mean()), float(int8.mean()), interval
+
+
+CLOSED: dict[str, Closed] = {"auc": _auc, "gini": _gini, "accuracy": _accuracy}
+"""Metrics whose difference has an interval without resampling, where rows are independent."""
+WORDS = {"auc": "DeLong", "gini": "DeLong", "accuracy": "Tango"}

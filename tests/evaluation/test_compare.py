@@ -1,0 +1,110 @@
+"""FP32 against INT8 on the same rows: which interval, and that it is that of the statistics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from qtool.config.evaluation import Resampling
+from qtool.evaluation.compare import Pairing, compare, compare_part
+from qtool.evaluation.metrics import binary, multiclass
+from qtool.evaluation.sample import Sample
+from qtool.statistics import bootstrap
+from qtool.statistics.delong import delong
+from qtool.statistics.proportions import paired_shares
+
+AUC, GINI, KS, _, BRIER, *_ = binary.METRICS
+ACCURACY = multiclass.METRICS[0]
+
+
+def scores(rows=400, noise=0.05, seed=0):
+    random = np.random.default_rng(seed)
+    labels = (random.random(rows) < 0.3).astype(np.int8)
+    fp32 = np.clip(random.normal(0.4 + 0.2 * labels, 0.15), 0, 1).astype(np.float32)
+    int8 = np.clip(fp32 + noise * random.normal(size=rows), 0, 1).astype(np.float32)
+    customers = np.repeat(np.arange(rows // 4), 4).astype(float)
+    return Sample(np.arange(rows), labels, fp32, int8, {"customer": customers})
+
+
+def pairing(task="binary_classification", by_time=False, **section):
+    return Pairing(Resampling(resamples=200, **section), task, by_time, seed=1)
+
+
+def test_auc_and_gini_have_the_interval_of_delong():
+    sample = scores()
+    auc, gini = compare(sample, (AUC, GINI), pairing())
+    expected = delong(sample.labels, sample.fp32, sample.int8)
+    assert (auc.fp32, auc.int8) == (expected.first, expected.second)
+    assert (auc.low, auc.high) == (expected.interval(0.95).low, expected.interval(0.95).high)
+    assert (gini.low, gini.high) == pytest.approx((2 * auc.low, 2 * auc.high))
+    assert gini.change == pytest.approx(2 * auc.change)
+    assert auc.interval == "DeLong"
+
+
+def test_accuracy_has_the_interval_of_two_shares_of_the_same_rows():
+    random = np.random.default_rng(0)
+    fp32, int8 = (random.dirichlet([1, 1, 1], 300).astype(np.float32) for _ in range(2))
+    labels = random.integers(0, 3, 300)
+    (found,) = compare(
+        Sample(np.arange(300), labels, fp32, int8),
+        (ACCURACY,),
+        pairing("multiclass_classification"),
+    )
+    right = fp32.argmax(1) == labels, int8.argmax(1) == labels
+    only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    expected = paired_shares(*only, 300, 0.95)
+    assert (found.low, found.high) == (expected.low, expected.high)
+    assert found.change == pytest.approx(expected.estimate)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "paired bootstrap within classes"),
+        ({"by_time": True}, "paired bootstrap of blocks of 7 rows"),
+        ({"block": 5}, "paired bootstrap of blocks of 5 rows"),
+        ({"by_time": True, "block": 1}, "paired bootstrap within classes"),
+        ({"cluster": "customer"}, "paired bootstrap of clusters"),
+        ({"cluster": "customer", "by_time": True}, "paired bootstrap of clusters"),
+    ],
+)
+def test_rows_that_depend_on_each_other_are_drawn_together(given, words):
+    auc, brier = compare(scores(), (AUC, BRIER), pairing(**given))
+    assert brier.interval == words
+    assert (auc.interval == "DeLong") == (words == "paired bootstrap within classes")
+    for change in (auc, brier):
+        assert change.low < change.change < change.high
+
+
+def test_equal_rows_drawn_together_give_a_wider_interval():
+    """Every row four times is no more evidence than once."""
+    once = scores(200)
+    again = Sample(
+        np.arange(800),
+        *(np.repeat(part, 4) for part in (once.labels, once.fp32, once.int8)),
+        {"customer": np.repeat(np.arange(200.0), 4)},
+    )
+    widths = [
+        (found := compare(sample, (BRIER,), pairing(**given))[0]).high - found.low
+        for sample, given in ((again, {}), (again, {"cluster": "customer"}), (once, {}))
+    ]
+    assert widths[1] == pytest.approx(2 * widths[0], rel=0.2)
+    assert widths[1] == pytest.approx(widths[2], rel=0.2)
+
+
+def test_many_rows_are_resampled_on_some_of_them(monkeypatch):
+    sample = scores(4000)
+    (full,) = compare(sample, (BRIER,), pairing())
+    monkeypatch.setattr(bootstrap.subset, "__defaults__", (1000,))
+    (some,) = compare(sample, (BRIER,), pairing())
+    assert (some.fp32, some.int8) == (full.fp32, full.int8)
+    assert some.error == pytest.approx(full.error, rel=0.25)
+
+
+def test_one_class_has_no_change():
+    sample = scores()
+    part = sample.take(sample.labels == 1)
+    assert math.isnan(compare_part(part, KS, pairing()).change)
+    assert compare_part(sample, KS, pairing()) == compare(sample, (KS,), pairing())[0]

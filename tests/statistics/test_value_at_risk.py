@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import chi2, chi2_contingency, power_divergence
+
+from qtool.statistics.value_at_risk import christoffersen, christoffersen_independence, kupiec
+
+
+def series(hits: int, periods: int):
+    return np.arange(periods) < hits
+
+
+@pytest.mark.parametrize(
+    ("periods", "expected", "fewest", "most"),
+    [
+        # Kupiec 1995, table 3, as in Jorion 2001, "Value at Risk", table 6-2: exceedances that do
+        # not reject at 5 %.
+        (255, 0.01, 1, 6),  # printed N < 7, although none at all gives 5.13
+        (510, 0.01, 2, 10),
+        (1000, 0.01, 5, 16),
+        (255, 0.05, 7, 20),
+        (510, 0.05, 17, 35),
+        (1000, 0.05, 38, 64),
+    ],
+)
+def test_kupiec_has_the_published_regions(periods, expected, fewest, most) -> None:
+    def kept(hits: int) -> bool:
+        return kupiec(series(hits, periods), expected).statistic < 3.84
+
+    assert kept(fewest)
+    assert kept(most)
+    assert not kept(most + 1)
+    assert not kept(fewest - 1)
+
+
+def test_kupiec_by_hand() -> None:
+    # Jorion 2001, section 6.2.2: 20 exceedances of a 95 % VaR in 252 days.
+    found = kupiec(series(20, 252), 0.05)
+    assert found.statistic == pytest.approx(3.91, abs=5e-3)
+    assert found.p_value == pytest.approx(chi2.sf(found.statistic, 1))
+    assert kupiec(series(0, 100), 0.01).statistic == pytest.approx(-200 * math.log(0.99))
+    assert kupiec(series(100, 100), 0.01).statistic == pytest.approx(-200 * math.log(0.01))
+    assert kupiec(series(5, 100), 0.05).p_value == 1
+
+
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.01, 0.05, 0.3]))
+@settings(max_examples=40, deadline=None)
+def test_kupiec_equals_the_likelihood_ratio_of_scipy(periods, data, expected) -> None:
+    hits = data.draw(st.integers(0, periods))
+    observed, by_model = [hits, periods - hits], [expected * periods, (1 - expected) * periods]
+    reference = power_divergence(observed, by_model, lambda_="log-likelihood")
+    found = kupiec(series(hits, periods), expected)
+    assert found.statistic == pytest.approx(reference.statistic, abs=1e-9)
+    assert found.p_value == pytest.approx(reference.pvalue, abs=1e-9)
+
+
+def test_independence_equals_published_figure() -> None:
+    # Jorion 2001, section 6.2.3: 14 exceedances after none (of 232), 6 after one (of 20).
+    runs = [[0] * 206, *([1] for _ in range(9)), *([1, 1] for _ in range(4)), [1, 1, 1]]
+    found = np.concatenate([[*part, 0] for part in runs] + [[0] * 12])
+    before, after = found[:-1], found[1:]
+    table = [[np.sum((before == i) & (after == j)) for j in (0, 1)] for i in (0, 1)]
+    assert table == [[218, 14], [14, 6]]
+    independence = christoffersen_independence(found)
+    assert independence.statistic == pytest.approx(9.53, abs=5e-3)
+    both = christoffersen(found, 0.05)
+    assert both.statistic == independence.statistic + kupiec(found, 0.05).statistic
+    assert both.statistic == pytest.approx(13.44, abs=0.07)  # one period more than in the book
+    assert both.p_value == pytest.approx(math.exp(-both.statistic / 2))
+
+
+@given(hnp.arrays(np.int8, st.integers(2, 80), elements=st.integers(0, 1)))
+@settings(max_examples=60, deadline=None)
+def test_independence_equals_the_table_of_transitions(exceedances) -> None:
+    before, after = exceedances[:-1], exceedances[1:]
+    table = np.array([[np.sum((before == i) & (after == j)) for j in (0, 1)] for i in (0, 1)])
+    found = christoffersen_independence(exceedances)
+    if table.sum(0).all() and table.sum(1).all():
+        reference = chi2_contingency(table, correction=False, lambda_="log-likelihood")
+        assert found.statistic == pytest.approx(reference.statistic, abs=1e-9)
+        assert found.p_value == pytest.approx(reference.pvalue, abs=1e-9)
+    else:
+        assert found.statistic == pytest.approx(0, abs=1e-12)
+        assert found.p_value == pytest.approx(1, abs=1e-5)
+
+
+def test_clustered_exceedances_are_found_and_none_say_nothing() -> None:
+    together, apart = np.zeros(250, bool), np.zeros(250, bool)
+    together[100:105], apart[::50] = True, True
+    assert christoffersen_independence(together).p_value < 1e-4
+    assert christoffersen_independence(apart).p_value > 0.5
+    assert christoffersen(np.zeros(250, bool), 0.01).statistic == pytest.approx(
+        -500 * math.log(0.99)
+    )
+
+
+def test_kupiec_rejects_as_often_as_stated() -> None:
+    random = np.random.default_rng(0)
+    rejected = [kupiec(random.random(2000) < 0.05, 0.05).p_value < 0.05 for _ in range(2000)]
+    assert 0.03 < np.mean(rejected) < 0.07

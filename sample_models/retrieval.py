@@ -7,12 +7,13 @@ vector is the sum of the words' own vectors with these weights, and what the Tra
 the whole. A few thousand questions cannot teach the meaning of words from nothing, but this network
 starts near TF-IDF: random vectors keep the inner products of word counts (Johnson and
 Lindenstrauss 1984), and as words are numbered by frequency, the logarithm of the number is nearly
-the inverse document frequency (Zipf's law). What marks a passage starts as a long vector, which does
-for the cosine what pivoted length normalization does for TF-IDF (Singhal, Buckley and Mitra 1996,
-SIGIR): that a passage is short must not count too much.
+the inverse document frequency (Zipf's law). What marks a passage starts as a long vector, which
+does for the cosine what pivoted length normalization does for TF-IDF (Singhal, Buckley and Mitra
+1996, SIGIR): that a passage is short must not count too much.
 
-It returns one embedding per row; it is trained with the ``contrastive`` loss on rows that share
-their label, with ``excerpts`` as ``training.augment.function``.
+It returns one embedding per row. ``question_loss`` trains it, a ``function`` of ``training.loss``:
+unlike the ``contrastive`` loss it does not drive passages apart, which share what marks them, but
+from questions only. ``excerpts`` is its ``training.augment.function``.
 """
 
 from __future__ import annotations
@@ -101,6 +102,35 @@ class TextEncoder(nn.Module):
         whole = (x * real[:, :, None]).sum(1)
         embedding: Tensor = (words + self.meaning(whole)) / real.sum(1, keepdim=True)
         return embedding
+
+
+def question_loss(
+    outputs: dict[str, Tensor], labels: Tensor, inputs: dict[str, Tensor], temperature: float = 0.05
+) -> Tensor:
+    """Returns the mean of both directions of InfoNCE between the questions and the passages.
+
+    Source: van den Oord et al. 2018, arXiv 1807.03748, equation 4, with cosine similarity; several
+    partners of a row count alike (Khosla et al. 2020, arXiv 2004.11362, equation 2), rows without
+    one only as wrong answers.
+
+    Args:
+        outputs: one embedding, (batch, d).
+        labels: int64 (batch,).
+        inputs: ``tokens`` says what is a question.
+        temperature: divides the cosine similarities.
+    """
+    (embeddings,) = outputs.values()
+    unit = functional.normalize(embeddings, dim=1)
+    asks = inputs["tokens"][:, 0] == QUESTION
+    similarity = unit[asks] @ unit[~asks].t() / temperature
+    same = labels[asks][:, None] == labels[~asks]
+    return 0.5 * (_info_nce(similarity, same) + _info_nce(similarity.t(), same.t()))
+
+
+def _info_nce(similarity: Tensor, same: Tensor) -> Tensor:
+    partners = same.sum(1)
+    loss = -(similarity.log_softmax(1) * same).sum(1) / partners.clamp_min(1)
+    return loss.sum() / (partners > 0).sum().clamp_min(1)
 
 
 def excerpts(

@@ -219,3 +219,60 @@ def test_rows_without_a_partner_become_excerpts_of_longer_ones(monkeypatch):
         assert set(words) <= set(tokens[source, 1:].tolist())
         assert (inputs["tokens"][excerpt] > 0).sum() == 1 + len(words)
     assert labels.tolist() == [1, 2, 3, 4, 7, 7]  # the rows that are kept for the next epoch
+
+
+def test_the_loss_of_questions_and_passages_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from sample_models.retrieval import question_loss
+
+    # Questions along the first and the second axis, passages alike and one that nobody asks for.
+    embeddings = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 4.0], [-1.0, 0.0]])
+    tokens = torch.tensor([[1, 5], [1, 6], [2, 5], [2, 6], [2, 7]])
+    labels = torch.tensor([1, 2, 1, 2, 3])
+    loss = question_loss({"e": embeddings}, labels, {"tokens": tokens}, temperature=1.0)
+    # Similarities of the questions: 1, 0, -1 and 0, 1, 0; of the asked passages: 1, 0 and 0, 1.
+    e = np.e
+    there = (np.log(1 + 1 / e + 1 / e**2) + np.log(1 + 2 / e)) / 2
+    back = np.log(1 + 1 / e)
+    assert loss.item() == pytest.approx((there + back) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "rows", "names"),
+    [
+        ("bank_static", 2_000, ["boosted trees", "logistic regression"]),
+        ("cash_flow_static", 6_000, ["last week", "mean of eight weeks", "ridge regression"]),
+        ("retrieval_static", 600, ["TF-IDF", "BM25"]),
+    ],
+)
+def test_baselines_are_judged_by_the_metrics_of_the_config(
+    monkeypatch, capsys, config, rows, names
+):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from sample_models import baselines
+
+    path = str(ROOT / "configs" / f"{config}.yaml")
+    monkeypatch.setattr(sys, "argv", ["baselines.py", path, "--set", f"data.source.rows={rows}"])
+    baselines.main()
+    found = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert list(found) == names
+    for figures in found.values():
+        values = [float(figure.rsplit(" ", 1)[1]) for figure in figures.split(", ")]
+        assert len(values) >= 4
+        assert np.isfinite(values).all()
+
+
+def test_bm25_of_two_passages_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from sample_models.baselines import _bm25
+
+    tokens = np.array([[2, 5, 6, 0, 0], [2, 5, 7, 8, 9], [1, 5, 6, 0, 0], [1, 7, 0, 0, 0]])
+    vectors = _bm25(tokens, np.array([False, False, True, True]))
+    lengths = np.linalg.norm(vectors[:2], axis=1)
+    assert lengths[0] == pytest.approx(lengths[1])  # so that the cosine is the product
+    products = vectors[2:] @ vectors[:2].T
+    # Word 5 is in both passages, 6 and 7 are in one; lengths are 2 and 4, 3 on average.
+    both, one = np.log1p(0.5 / 2.5), np.log1p(1.5 / 1.5)
+    short, long = 1 / (1 + 1.2 * (0.25 + 0.75 * 2 / 3)), 1 / (1 + 1.2 * (0.25 + 0.75 * 4 / 3))
+    expected = [[(both + one) * short, both * long], [0, one * long]]
+    np.testing.assert_allclose(products, expected, rtol=1e-12)

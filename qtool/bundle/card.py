@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from qtool.evaluation.results import Evaluation, MetricChange
 
+ESCAPES = str.maketrans({"|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+"""Of what would end a cell or start HTML: names of columns may hold anything."""
+
 
 @dataclass(frozen=True)
 class Interface:
@@ -71,6 +74,7 @@ def model_card(
         ),
         "",
         *_agreement(evaluation),
+        *_gates(evaluation),
         *_latency(evaluation),
         "",
         "Nodes by treatment: "
@@ -110,13 +114,13 @@ def _data(rows: Mapping[str, int], positives: Mapping[str, int]) -> list[str]:
 def _metric(metric: MetricChange) -> tuple[str, ...]:
     ends = "none"
     if not math.isnan(metric.low):
-        ends = f"{metric.low:+.6f} to {metric.high:+.6f} ({metric.confidence:.4g}, "
+        ends = f"{metric.low:+.3g} to {metric.high:+.3g} ({100 * metric.confidence:g} %, "
         ends += f"{metric.interval})"
     return (
         metric.title,
-        f"{metric.fp32:.6f}",
-        f"{metric.int8:.6f}",
-        f"{metric.change:+.6f}",
+        f"{metric.fp32:.6g}",
+        f"{metric.int8:.6g}",
+        f"{metric.change:+.3g}",
         ends,
     )
 
@@ -137,14 +141,28 @@ def _agreement(evaluation: Evaluation) -> list[str]:
     return lines
 
 
+def _gates(evaluation: Evaluation) -> list[str]:
+    if not evaluation.gates:
+        return ["No gate was set, so nothing was decided.", ""]
+    rows = [(gate.name, gate.verdict, gate.text) for gate in evaluation.gates]
+    return [*_table(("Gate", "verdict", "finding"), rows), ""]
+
+
 def _latency(evaluation: Evaluation) -> list[str]:
     if not evaluation.latency:
         return ["Latency was not measured."]
     rows = [
-        (str(r.batch_size), f"{r.speedup:.2f}", f"{r.speedup_low:.2f} to {r.speedup_high:.2f}")
+        (
+            str(r.batch_size),
+            str(r.threads),
+            f"{r.speedup:.2f}",
+            f"{r.speedup_low:.2f} to {r.speedup_high:.2f}",
+            r.finding,
+        )
         for r in evaluation.latency
     ]
-    return _table(("Batch size", "FP32 / INT8 latency", "95 % interval"), rows)
+    header = ("Batch size", "threads", "FP32 / INT8 latency", "95 % interval", "INT8 is")
+    return _table(header, rows)
 
 
 def _cells(item: Interface) -> tuple[str, ...]:
@@ -153,4 +171,4 @@ def _cells(item: Interface) -> tuple[str, ...]:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return ["| " + " | ".join(cell.translate(ESCAPES) for cell in line) + " |" for line in lines]

@@ -27,28 +27,40 @@ from qtool.commands.prepare import (
     versions,
 )
 from qtool.commands.quantize import INT8_MODEL, quantize, read_coverage
-from qtool.commands.scoring import Models, batch_rows, judging_columns, quantile_levels, scored
+from qtool.commands.scoring import (
+    Models,
+    batch_rows,
+    check_judged,
+    judging_columns,
+    quantile_levels,
+    scored,
+)
 from qtool.config.evaluation import Evaluation as EvaluationSection
 from qtool.config.evaluation import ThresholdValue
-from qtool.data.judging_columns import check_judging_columns
 from qtool.evaluation.agreements import agreements
 from qtool.evaluation.compare import Pairing, compare
 from qtool.evaluation.coverage import not_fused
 from qtool.evaluation.decisions import cost_metric, decision_change, operating_threshold
 from qtool.evaluation.gates import check_gates, check_names
+from qtool.evaluation.layer_errors import layer_errors
 from qtool.evaluation.metrics.metric import Metric
 from qtool.evaluation.metrics.registry import metrics_of
 from qtool.evaluation.metrics.risk import risk_tests
+from qtool.evaluation.moves import moves
 from qtool.evaluation.parity import unfused_parity
 from qtool.evaluation.results import (
     ColdStart,
     DecisionChange,
     Evaluation,
+    ImpactRatio,
     LatencyResult,
+    LayerError,
     Parity,
+    SegmentChange,
     ThroughputResult,
 )
 from qtool.evaluation.sample import Sample
+from qtool.evaluation.segments import SMALLEST
 from qtool.evaluation.speed import measure_cold, measure_latency, measure_throughput
 from qtool.graph.model_file import model_files, model_sha256, read_model
 from qtool.history import History
@@ -63,6 +75,7 @@ from qtool.runtime.cpu import detect
 BUNDLE = "bundle"
 """The stage that ``export`` makes of a model that passes."""
 REPORT = "report.html"
+LAYER_ERROR_ROWS = 1000
 RESULT = "result.json"
 """The whole ``Evaluation`` with every timed call, so that a current stage can be shown again."""
 
@@ -82,7 +95,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     Raises:
         ConfigError: the data section names no label that the task needs, or the evaluation section
             a metric, a gate or an option that the task has not.
-        DataError: a column that the evaluation names is missing.
+        DataError: a column that the evaluation names is missing, or of a type that does not fit.
     """
     metrics = _checked(context)
     folder = int8_stage(context)
@@ -137,8 +150,8 @@ def _checked(context: Context) -> tuple[Metric, ...]:
     experiment, section = context.experiment, context.experiment.evaluation
     require_label(experiment, "evaluate")
     metrics = metrics_of(experiment.task, section, quantile_levels(experiment))
-    check_names(section.gates, tuple(metric.name for metric in metrics))
-    check_judging_columns(context.source, judging_columns(experiment))
+    check_names(section, [metric.name for metric in metrics], experiment.task)
+    check_judged(context.source, experiment)
     return metrics
 
 
@@ -155,6 +168,7 @@ def _evaluation(
         task.advance()
     threshold, rule = _threshold(context, models) if binary else (None, "")
     judging = Judging(context, models, sample, metrics[0], pairing, threshold)
+    segments, fairness = judging.segments(), judging.fairness()
     evaluation = Evaluation(
         name=experiment.name,
         task=experiment.task,
@@ -174,13 +188,15 @@ def _evaluation(
         },
         coverage=models.coverage,
         parity=_parity(context, models),
+        moves=moves(sample, experiment.task, section),
+        layer_errors=_layer_errors(context, models),
         latency=_latency(context, models),
         gates=(),
         provenance=_provenance(context, models),
-        notes=_notes(context, models),
+        notes=(*_notes(context, models), *_not_judged(section, segments, fairness)),
         training=models.training,
-        segments=judging.segments(),
-        fairness=judging.fairness(),
+        segments=segments,
+        fairness=fairness,
         monotonicity=judging.monotonicity(),
         reasons=judging.reasons(),
         robustness=judging.robustness(),
@@ -222,6 +238,14 @@ def _parity(context: Context, models: Models) -> Parity | None:
         parity = unfused_parity(read_model(models.int8), models.plan, batches)
         task.advance(status=f"{parity.equal_share:.4%} equal codes")
     return parity
+
+
+def _layer_errors(context: Context, models: Models) -> tuple[LayerError, ...]:
+    if not models.plan.activations:
+        return ()
+    batches = (batch.inputs for batch in first_rows(context, LAYER_ERROR_ROWS))
+    prepared, int8 = read_model(models.prepared), read_model(models.int8)
+    return layer_errors(prepared, int8, models.plan, batches)
 
 
 def _history(context: Context, folder: Path) -> History | None:
@@ -327,3 +351,24 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
     if slow:
         notes.append(f"Planned as INT8 but run as FP32 by this runtime: {', '.join(slow)}.")
     return tuple(notes)
+
+
+def _not_judged(
+    section: EvaluationSection,
+    segments: tuple[SegmentChange, ...],
+    fairness: tuple[ImpactRatio, ...],
+) -> list[str]:
+    """Returns which columns the section names in vain, as too few rows share a value."""
+    notes = [
+        f"No value of {column} has {SMALLEST} rows or more, so it has no segments."
+        for column in section.segments
+        if all(segment.column != column for segment in segments)
+    ]
+    if section.fairness is None:
+        return notes
+    return notes + [
+        f"Fewer than two groups of {column} have {section.fairness.smallest_group} rows or more, "
+        "so it has no adverse impact ratio."
+        for column in section.fairness.columns
+        if all(group.column != column for group in fairness)
+    ]

@@ -26,7 +26,7 @@ from qtool.evaluation.fairness import impact_ratios
 from qtool.evaluation.metrics.metric import Metric
 from qtool.evaluation.monotonicity import monotonicity
 from qtool.evaluation.predictions import predictions
-from qtool.evaluation.reasons import reason_stability
+from qtool.evaluation.reasons import nothing_explained, reason_stability
 from qtool.evaluation.results import (
     ImpactRatio,
     MonotonicityResult,
@@ -103,17 +103,13 @@ class Judging:
         return monotonicity(block, self._reference, self._encoder, self._score, section)
 
     def reasons(self) -> ReasonStability | None:
-        """Returns whether FP32 and INT8 name the same columns for flagged rows.
-
-        Raises:
-            ConfigError: FP32 flags no row.
-        """
+        """Returns whether FP32 and INT8 name the same columns for rows that FP32 flags."""
         section = self.section.reason_codes
         if section is None:
             return None
         by_fp32, _ = flagged(self.sample, self._threshold("evaluation.reason_codes"))
         if not by_fp32.any():
-            raise ConfigError("evaluation.reason_codes", "no row that FP32 flags", "one to explain")
+            return nothing_explained(section)
         block = self._data.block(self._some(self.sample.rows[by_fp32], section.rows))
         confidence = self.section.resampling.confidence
         return reason_stability(

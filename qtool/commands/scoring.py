@@ -15,8 +15,11 @@ from qtool.commands.context import Context
 from qtool.commands.prepare import dataset
 from qtool.config.data import TimeSplit
 from qtool.config.experiment import Experiment
-from qtool.config.losses import NextToken, Quantile
+from qtool.config.losses import GaussianNll, Loss, NextToken, Quantile
 from qtool.data.batch import Batch, labels_of
+from qtool.data.columns import is_number, refuse_type
+from qtool.data.judging_columns import check_judging_columns
+from qtool.data.source import Source
 from qtool.data.split import SplitName
 from qtool.errors import ConfigError
 from qtool.evaluation.predictions import predictions, tags_of, tokens_of
@@ -62,6 +65,32 @@ def judging_columns(experiment: Experiment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
+def check_judged(source: Source, experiment: Experiment) -> None:
+    """Checks that a source has these columns, each of a type that fits what it is named for.
+
+    Raises:
+        DataError: one is missing, or of another type.
+    """
+    check_judging_columns(source, judging_columns(experiment))
+    section = experiment.evaluation
+    told_apart = [*section.segments, *(section.fairness.columns if section.fairness else ())]
+    counted = [section.trading.returns if section.trading else None, section.retrieval.query]
+    for column in filter(None, [*told_apart, section.resampling.cluster]):
+        if _holds_lists(source, column):
+            refuse_type(source, column, "one value per row, by which rows are told apart")
+    for column in filter(None, counted):
+        if not is_number(source.schema.field(column).type):
+            refuse_type(source, column, "numbers or booleans")
+    history = section.forecast.history
+    if history is not None and not _holds_lists(source, history):
+        refuse_type(source, history, "lists of numbers: what came before the forecast of the row")
+
+
+def _holds_lists(source: Source, column: str) -> bool:
+    """Of the types of ``check_judging_columns`` only lists have a field of their own."""
+    return bool(source.schema.field(column).type.num_fields)
+
+
 def scored(
     context: Context, models: Models, split: SplitName, columns: Sequence[str] = ()
 ) -> Sample:
@@ -97,12 +126,16 @@ def reader(experiment: Experiment, sessions: tuple[Session, Session]) -> Callabl
     if task == "sequence_tagging":
         return lambda batch: _tagged(batch, sessions)
 
+    gaussian = any(isinstance(loss, GaussianNll) for loss in _losses(experiment))
+
     def read(batch: Batch) -> Sample:
-        found = [
+        fp32, int8 = (
             predictions(task, kind, _first(session, batch), len(batch), session.where)
             for session in sessions
-        ]
-        return _sample(batch, found[0], found[1])
+        )
+        if gaussian:  # the means; behind them are the log variances
+            fp32, int8 = (found[:, : found.shape[1] // 2] for found in (fp32, int8))
+        return _sample(batch, fp32, int8)
 
     return read
 
@@ -119,10 +152,15 @@ def quantile_levels(experiment: Experiment) -> list[float] | None:
     """Returns the levels of the outputs of a regression; None where it has no quantiles."""
     if experiment.evaluation.forecast.quantiles is not None:
         return experiment.evaluation.forecast.quantiles
-    losses = [experiment.training.loss]
-    if experiment.train_qat is not None:
-        losses.insert(0, experiment.train_qat.loss)
-    return next((loss.quantiles for loss in losses if isinstance(loss, Quantile)), None)
+    found = (loss.quantiles for loss in _losses(experiment) if isinstance(loss, Quantile))
+    return next(found, None)
+
+
+def _losses(experiment: Experiment) -> list[Loss]:
+    """Returns the losses that the config names, that of quantization-aware training first."""
+    sections = [experiment.train_qat, experiment.training]
+    losses = [section.loss for section in sections if section is not None]
+    return [loss for loss in losses if loss is not None]
 
 
 def joined(pieces: Sequence[Sample]) -> Sample:
@@ -178,9 +216,8 @@ def _tagged(batch: Batch, sessions: tuple[Session, Session]) -> Sample:
 
 
 def _next_token(experiment: Experiment) -> tuple[str | None, int | None]:
-    sections = [experiment.train_qat, experiment.training]
-    losses = [section.loss for section in sections if section is not None]
-    loss = next((one for one in losses if isinstance(one, NextToken)), NextToken(name="next_token"))
+    losses = (loss for loss in _losses(experiment) if isinstance(loss, NextToken))
+    loss = next(losses, NextToken(name="next_token"))
     return loss.tokens, loss.ignore
 
 

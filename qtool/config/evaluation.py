@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from qtool.config.section import ConfigPath, Section
 
+Value = TypeVar("Value")
 METRICS = (
     *("auc", "gini", "ks", "pr_auc", "brier", "ece", "log_loss"),
     *("accuracy", "macro_f1", "mcc", "hit_rate", "net_pnl"),
@@ -29,8 +30,8 @@ def _known(name: str) -> str:
         return name
     close = difflib.get_close_matches(name, METRICS, n=1)
     listed = ", ".join([*METRICS, *(f"{stem}_NUMBER" for stem in NUMBERED), "module:function"])
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{name!r}; expected one of {listed}.{hint}")
+    hint = f", perhaps {close[0]!r}" if close else ""
+    raise ValueError(f"{name!r}; expected one of {listed}{hint}")
 
 
 def _is_number(text: str) -> bool:
@@ -40,7 +41,16 @@ def _is_number(text: str) -> bool:
         return False
 
 
+def _once(values: list[Value]) -> list[Value]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is named twice. Remove one")
+    return values
+
+
 MetricName = Annotated[str, AfterValidator(_known)]
+Names = Annotated[list[str], AfterValidator(_once)]
+Level = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 
 
@@ -119,11 +129,17 @@ class Resampling(Section):
         None, description="column whose equal values are drawn together, such as a customer"
     )
 
+    @model_validator(mode="after")
+    def _one_kind_of_units(self) -> Resampling:
+        if self.cluster is not None and self.block is not None:
+            raise ValueError("block and cluster are both set, and draw other rows. Remove one")
+        return self
+
 
 class Fairness(Section):
     """Adverse impact: the share of favourable decisions of a group over that of the best group."""
 
-    columns: list[str] = Field(min_length=1, description="protected columns")
+    columns: Names = Field(min_length=1, description="protected columns")
     favourable: Literal["flagged", "passed"] = Field(
         "passed", description="the decision that is good for the person"
     )
@@ -162,8 +178,8 @@ class Forecast(Section):
         None, description="column of lists: the values before the forecast; for MASE"
     )
     season: int = Field(1, gt=0, description="periods in a season; 1: the last value is the naive")
-    quantiles: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
-        None, description="levels of the outputs; left out: those of a quantile loss"
+    quantiles: Annotated[list[Level], AfterValidator(_once)] | None = Field(
+        None, min_length=1, description="levels of the outputs; left out: those of a quantile loss"
     )
 
 
@@ -270,13 +286,18 @@ class Robustness(Section):
             raise ValueError("attacks need mutable columns. Name those that a person can change")
         if not (self.chosen_attacks or self.noise or self.missing):
             raise ValueError("no attack, noise or missing values to measure. Name one")
+        _once(list(self.mutable_columns))
         return self
+
+
+Number = Annotated[float, Field(strict=True)]
+"""Not true, which would be 1 and let nearly all pass."""
 
 
 class Margin(Section):
     """A limit with the confidence that is asked for."""
 
-    margin: float
+    margin: Number
     confidence: Confidence = 0.95
 
 
@@ -285,7 +306,7 @@ def _limit_kind(value: object) -> str:
 
 
 Limit = Annotated[
-    Annotated[float, Tag("a number")] | Annotated[Margin, Tag("a margin")],
+    Annotated[Number, Tag("a number")] | Annotated[Margin, Tag("a margin")],
     Discriminator(_limit_kind),
 ]
 """A number asks for 95 % confidence."""
@@ -294,7 +315,7 @@ Limit = Annotated[
 class Evaluation(Section):
     """What is compared between FP32 and INT8, and what must hold."""
 
-    metrics: list[MetricName] | None = Field(
+    metrics: Annotated[list[MetricName], AfterValidator(_once)] | None = Field(
         None,
         min_length=1,
         description="names, or module:function of your own; left out: the usual ones of the task",
@@ -304,7 +325,7 @@ class Evaluation(Section):
     )
     decision: Decision = Decision()
     resampling: Resampling = Resampling()
-    segments: list[str] = Field([], description="columns by whose values rows are judged apart")
+    segments: Names = Field([], description="columns by whose values rows are judged apart")
     fairness: Fairness | None = None
     monotonicity: Monotonicity | None = None
     reason_codes: ReasonCodes | None = None
@@ -321,4 +342,10 @@ class Evaluation(Section):
     def _own_metrics_can_be_imported(self) -> Evaluation:
         if self.pythonpath is not None and not any(":" in name for name in self.metrics or ()):
             raise ValueError("pythonpath is set, and metrics names no module:function. Remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_mean_one_thing(self) -> Evaluation:
+        if self.risk is not None and "forecast" in self.model_fields_set:
+            raise ValueError("risk and forecast are both set, and read the outputs as other things")
         return self

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qtool.config.data import Data
+from qtool.config.data import CategoricalInput, Data, Input, NumericInput
 from qtool.config.evaluation import Evaluation
 from qtool.config.model import Model, OnnxModel
 from qtool.config.quantization import Quantization, StaticQuantization
@@ -87,6 +88,31 @@ class Experiment(Section):
                     "Remove it"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _varied_columns_are_inputs(self) -> Experiment:
+        section, parts = self.evaluation, self.data.inputs.values()
+        single = [part for part in parts if isinstance(part, NumericInput | CategoricalInput)]
+        if section.reason_codes is not None and len(single) < len(parts):
+            raise ValueError(
+                "evaluation.reason_codes explains columns of one value per row, and data.inputs "
+                "has columns of lists. Remove it"
+            )
+        numeric = [part for part in single if isinstance(part, NumericInput)]
+        steady, moved = section.monotonicity, section.robustness
+        self._check_known("monotonicity.columns", list(steady.columns) if steady else [], single)
+        self._check_known("robustness.mutable", moved.mutable_columns if moved else [], numeric)
+        return self
+
+    def _check_known(self, key: str, columns: Sequence[str], parts: Sequence[Input]) -> None:
+        known = [column for part in parts for column in part.columns]
+        unknown = next((column for column in columns if column not in known), None)
+        if unknown is not None:
+            kinds = " or ".join(dict.fromkeys(part.kind for part in parts))
+            raise ValueError(
+                f"evaluation.{key} names {unknown!r}; expected columns of a {kinds} input: "
+                f"{', '.join(known)}"
+            )
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Experiment:

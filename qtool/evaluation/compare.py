@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from qtool.config.evaluation import Resampling
 from qtool.config.task import Task
 from qtool.evaluation.metrics.metric import Metric
-from qtool.evaluation.results import MetricChange
+from qtool.evaluation.results import BOUND_CONFIDENCE, MetricChange
 from qtool.evaluation.sample import Sample
-from qtool.statistics.bootstrap import Draws, bootstrap_interval, paired_bootstrap, subset
+from qtool.statistics.bootstrap import (
+    Draws,
+    bootstrap_bounds,
+    bootstrap_interval,
+    paired_bootstrap,
+    subset,
+)
 from qtool.statistics.delong import delong
-from qtool.statistics.interval import Interval
+from qtool.statistics.interval import Interval, two_sided
 from qtool.statistics.proportions import paired_shares
 
-GINI_SLOPE = 2.0
-"""Gini = 2 AUC - 1."""
 CLUSTERS, BLOCKS, STRATA, ROWS = (
     "paired bootstrap of clusters",
     "paired bootstrap of blocks of {} rows",
@@ -81,8 +86,20 @@ class Pairing:
         return STRATA if self.task == "binary_classification" else ROWS
 
 
-Closed = Callable[[Sample, float], tuple[float, float, Interval]]
-"""(sample, confidence) → FP32, INT8, and the interval of their difference."""
+class Doubt(NamedTuple):
+    """How sure a difference is.
+
+    Attributes:
+        interval: two-sided, at the confidence of the config.
+        bounds: one-sided, at ``BOUND_CONFIDENCE``.
+    """
+
+    interval: Interval
+    bounds: Interval
+
+
+Closed = Callable[[Sample, float], tuple[float, float, Doubt]]
+"""(sample, confidence) → FP32, INT8, and how sure their difference is."""
 
 
 def compare(
@@ -114,8 +131,8 @@ def compare_part(sample: Sample, metric: Metric, pairing: Pairing) -> MetricChan
     """Returns the change of a metric on some of the rows; NaN where they have one class only."""
     if pairing.task == "binary_classification" and np.unique(sample.labels).size < 2:
         undefined = Interval(math.nan, math.nan, math.nan, math.nan)
-        words = pairing.words(len(sample))
-        return _change(metric, math.nan, math.nan, undefined, pairing.section, words, len(sample))
+        doubt, words = Doubt(undefined, undefined), pairing.words(len(sample))
+        return _change(metric, math.nan, math.nan, doubt, pairing.section, words, len(sample))
     return compare(sample, (metric,), pairing)[0]
 
 
@@ -141,16 +158,24 @@ def _resampled(
         if chosen is not None:
             fp32 = metric.build(sample, sample.fp32)(None)
             int8 = metric.build(sample, sample.int8)(None)
-        interval = bootstrap_interval(
-            int8 - fp32,
-            drawn[metric.name],
-            pairing.section.confidence,
-            units=draws.smallest(),
-            subset_estimate=of_part,
-            scale=scale,
+        doubt = Doubt(
+            *(
+                function(
+                    int8 - fp32,
+                    drawn[metric.name],
+                    confidence,
+                    units=draws.smallest(),
+                    subset_estimate=of_part,
+                    scale=scale,
+                )
+                for function, confidence in (
+                    (bootstrap_interval, pairing.section.confidence),
+                    (bootstrap_bounds, BOUND_CONFIDENCE),
+                )
+            )
         )
         found[metric.name] = _change(
-            metric, fp32, int8, interval, pairing.section, pairing.words(len(part)), len(sample)
+            metric, fp32, int8, doubt, pairing.section, pairing.words(len(part)), len(sample)
         )
     return found
 
@@ -158,19 +183,20 @@ def _resampled(
 def _by_formula(
     sample: Sample, metric: Metric, closed: Closed, section: Resampling
 ) -> MetricChange:
-    fp32, int8, interval = closed(sample, section.confidence)
-    return _change(metric, fp32, int8, interval, section, WORDS[metric.name], len(sample))
+    fp32, int8, doubt = closed(sample, section.confidence)
+    return _change(metric, fp32, int8, doubt, section, WORDS[metric.name], len(sample))
 
 
 def _change(
     metric: Metric,
     fp32: float,
     int8: float,
-    interval: Interval,
+    doubt: Doubt,
     section: Resampling,
     words: str,
     rows: int,
 ) -> MetricChange:
+    interval, bounds = doubt
     return MetricChange(
         metric.name,
         metric.title,
@@ -183,27 +209,32 @@ def _change(
         section.confidence,
         words,
         rows,
+        bounds.low,
+        bounds.high,
     )
 
 
-def _auc(sample: Sample, confidence: float) -> tuple[float, float, Interval]:
+def _auc(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
     found = delong(sample.labels, sample.fp32, sample.int8)
-    return found.first, found.second, found.interval(confidence)
+    doubt = Doubt(found.interval(confidence), found.bounds(BOUND_CONFIDENCE))
+    return found.first, found.second, doubt
 
 
-def _gini(sample: Sample, confidence: float) -> tuple[float, float, Interval]:
-    fp32, int8, interval = _auc(sample, confidence)
-    ends = (GINI_SLOPE * end for end in (interval.low, interval.high, interval.error))
-    return 2 * fp32 - 1, 2 * int8 - 1, Interval(GINI_SLOPE * interval.estimate, *ends)
+def _gini(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
+    fp32, int8, doubt = _auc(sample, confidence)
+    interval, bounds = (Interval(*(2 * end for end in astuple(found))) for found in doubt)
+    return 2 * fp32 - 1, 2 * int8 - 1, Doubt(interval, bounds)
 
 
-def _accuracy(sample: Sample, confidence: float) -> tuple[float, float, Interval]:
+def _accuracy(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
     fp32, int8 = (
         predictions.argmax(axis=1) == sample.labels for predictions in (sample.fp32, sample.int8)
     )
-    only = int((fp32 & ~int8).sum()), int((int8 & ~fp32).sum())
-    interval = paired_shares(*only, len(sample), confidence)
-    return float(fp32.mean()), float(int8.mean()), interval
+    changed = int((fp32 & ~int8).sum()), int((int8 & ~fp32).sum()), len(sample)
+    doubt = Doubt(
+        paired_shares(*changed, confidence), paired_shares(*changed, two_sided(BOUND_CONFIDENCE))
+    )
+    return float(fp32.mean()), float(int8.mean()), doubt
 
 
 CLOSED: dict[str, Closed] = {"auc": _auc, "gini": _gini, "accuracy": _accuracy}

@@ -12,23 +12,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from scipy.stats import norm, quantile_test
 
+from qtool.config.evaluation import Evaluation as Section
 from qtool.config.evaluation import Limit, Margin
+from qtool.config.task import CLASSIFICATION, Task
 from qtool.errors import ConfigError
 from qtool.evaluation.results import (
+    BOUND_CONFIDENCE,
     Evaluation,
     GateResult,
     ImpactRatio,
     MetricChange,
     SegmentChange,
+    StressResult,
 )
-from qtool.statistics.interval import Interval
+from qtool.statistics.interval import Interval, two_sided
 from qtool.statistics.noninferiority import Decision, decide_interval, decide_share
 
 Bound = Literal["at most", "at least"]
@@ -36,15 +41,16 @@ CONFIDENCE = 0.95
 UNKNOWN = (-math.inf, math.inf)
 """Ends of the interval of what was measured too badly to decide."""
 CALLS_FOR_P99 = 1000
-AGREEMENTS = (
-    "class_agreement",
-    "trade_agreement",
-    "token_agreement",
-    "top_10_overlap",
-    "assignment_agreement",
-    "tag_agreement",
-)
-"""Agreements of the tasks, as gates: at least so much."""
+BINARY: tuple[Task, ...] = ("binary_classification",)
+AGREEMENTS: dict[str, tuple[Task, str]] = {
+    "class_agreement": ("multiclass_classification", ""),
+    "trade_agreement": ("multiclass_classification", "trading"),
+    "token_agreement": ("language_model", ""),
+    "top_10_overlap": ("representation", ""),
+    "assignment_agreement": ("representation", "segmentation"),
+    "tag_agreement": ("sequence_tagging", ""),
+}
+"""Agreements, as gates (at least so much): their task, and ``Gate.needs``."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Measured:
         confidence: of the interval.
         rows: rows behind it.
         hits: of a share of rows: how many, for exact bounds; None for other values.
-        others: of a gate on several parts: how many parts beside this, the worst, could fail it.
+        others: of a gate on several parts: those beside this, the worst, which could fail it too.
     """
 
     value: float
@@ -69,7 +75,7 @@ class Measured:
     confidence: float = CONFIDENCE
     rows: int = 0
     hits: int | None = None
-    others: int = 0
+    others: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,15 @@ class Gate:
         bound: whether the limit is the largest or the smallest allowed value.
         measure: the value and how sure it is.
         timed: the value comes from a clock, so it differs from run to run.
+        needs: key of the section that must be set for it; empty: none.
+        tasks: those that have it; empty: all.
     """
 
     bound: Bound
     measure: Callable[[Evaluation], Measured]
     timed: bool = False
+    needs: str = ""
+    tasks: tuple[Task, ...] = ()
 
 
 def check_gates(gates: Mapping[str, Limit | None], found: Evaluation) -> tuple[GateResult, ...]:
@@ -104,34 +114,65 @@ def gate_named(name: str) -> Gate | None:
     if name in GATES:
         return GATES[name]
     if name in AGREEMENTS:
-        return Gate("at least", lambda found: _agreement(name, found))
+        task, needs = AGREEMENTS[name]
+        return Gate("at least", partial(_agreement, name), needs=needs, tasks=(task,))
     metric, _, kind = name.rpartition("_")
     if metric and kind in ("drop", "change"):
-        return Gate("at most", lambda found: _metric_gate(metric, kind, found))
+        return Gate("at most", partial(_metric_gate, metric, kind))
     return None
 
 
-def check_names(gates: Mapping[str, Limit | None], metrics: tuple[str, ...]) -> None:
-    """Checks that every gate names something that is measured.
+def check_names(section: Section, metrics: Sequence[str], task: Task) -> None:
+    """Checks that every gate names something that will be measured.
+
+    A gate whose limit is null is only a name: a config unsets one that it inherits.
 
     Args:
-        gates: the section.
+        section: with the gates.
         metrics: names of the metrics.
+        task: what the labels say.
 
     Raises:
         ConfigError: one does not.
     """
-    known = [*GATES, *AGREEMENTS, *(f"{name}_drop" for name in metrics)]
-    for name in gates:
-        metric, _, kind = name.rpartition("_")
-        if name in known or (kind in ("drop", "change") and metric in metrics):
+    for name, limit in section.gates.items():
+        where, gate = f"evaluation.gates.{name}", gate_named(name)
+        of_metric = name not in GATES and name not in AGREEMENTS
+        if gate is None or (of_metric and name.rpartition("_")[0] not in metrics):
+            raise ConfigError(
+                where,
+                "no such gate",
+                f"one of {', '.join(_known(metrics, task))}, or METRIC_change",
+                "A gate on a metric needs that metric in evaluation.metrics.",
+            )
+        if limit is None:
             continue
-        raise ConfigError(
-            f"evaluation.gates.{name}",
-            "no such gate",
-            f"one of {', '.join(known)}, or METRIC_change",
-            "A gate on a metric needs that metric in evaluation.metrics.",
-        )
+        if not _has(task, gate):
+            raise ConfigError(where, f"the task {task}", " or ".join(gate.tasks), "Remove it.")
+        absent = _absent(section, gate.needs)
+        if absent:
+            raise ConfigError(where, absent, "what the gate judges", "Set it, or remove the gate.")
+
+
+def _known(metrics: Sequence[str], task: Task) -> list[str]:
+    """Returns the names that a config of the task may use."""
+    gates = {name: gate for name in (*GATES, *AGREEMENTS) if (gate := gate_named(name)) is not None}
+    listed = [name for name, gate in gates.items() if _has(task, gate)]
+    return [*listed, *(f"{name}_drop" for name in metrics)]
+
+
+def _has(task: Task, gate: Gate) -> bool:
+    return not gate.tasks or task in gate.tasks
+
+
+def _absent(section: Section, needs: str) -> str:
+    """Returns what is not as a gate needs it, in words; empty when all is."""
+    value: object = section
+    for key in filter(None, needs.split(".")):
+        value = getattr(value, key)
+    if value:
+        return ""
+    return f"evaluation.{needs} is {'false' if value is False else 'not set'}"
 
 
 def _check(name: str, limit: Limit, found: Evaluation) -> GateResult:
@@ -139,12 +180,15 @@ def _check(name: str, limit: Limit, found: Evaluation) -> GateResult:
     if gate is None:
         raise ConfigError(f"evaluation.gates.{name}", "no such gate", "a name that exists")
     given = limit if isinstance(limit, Margin) else Margin(margin=limit)
-    measured = gate.measure(found)
+    worst = gate.measure(found)
+    parts = worst, *worst.others
+    decided = [(part, _decide(part, gate.bound, given, len(parts))) for part in parts]
+    failed = (pair for pair in decided if pair[1].verdict == "fail")
+    measured, decision = next(failed, decided[0])
     text = f"{measured.text}; must be {gate.bound} {given.margin:g}"
     if math.isnan(measured.value):
         return GateResult(name, "fail", math.nan, math.nan, given.margin, math.nan, text)
     certain = measured.hits is None and math.isnan(measured.low)
-    decision = _decide(measured, gate.bound, given)
     return GateResult(
         name,
         decision.verdict,
@@ -157,16 +201,18 @@ def _check(name: str, limit: Limit, found: Evaluation) -> GateResult:
     )
 
 
-def _decide(measured: Measured, bound: Bound, limit: Margin) -> Decision:
+def _decide(measured: Measured, bound: Bound, limit: Margin, parts: int) -> Decision:
     """Larger is worse in ``noninferiority``; what must be large is turned round."""
+    if math.isnan(measured.value):
+        return Decision("fail", math.nan)
     if measured.hits is not None:
         return decide_share(measured.hits, measured.rows, limit.margin, limit.confidence)
     turned = bound == "at least"
     margin = -limit.margin if turned else limit.margin
     found = decide_interval(_bounds(measured, limit.confidence, turned), margin, measured.rows)
-    if found.verdict == "fail" and measured.others:
-        # The worst of several parts is judged at a stricter level (Bonferroni).
-        strict = 1 - (1 - limit.confidence) / (measured.others + 1)
+    if found.verdict == "fail" and parts > 1:
+        # Each of several parts, which could fail the model, at a stricter level (Bonferroni).
+        strict = 1 - (1 - limit.confidence) / parts
         bounds = _bounds(measured, strict, turned)
         if not bounds.low > margin:
             found = Decision("undecided", bounds.high)
@@ -184,11 +230,19 @@ def _bounds(measured: Measured, confidence: float, turned: bool) -> Interval:
     return found.negated() if turned else found
 
 
-def _of_metric(metric: MetricChange, text: str, others: int = 0) -> Measured:
-    """Returns how much worse INT8 is."""
-    ends = metric.low, metric.high
+def _of_metric(metric: MetricChange, text: str) -> Measured:
+    """Returns how much worse INT8 is; without an interval it may be anything."""
+    ends = metric.bound_low, metric.bound_high
+    if math.isnan(metric.bound_low):
+        ends, text = UNKNOWN, f"{text}, without an interval: {metric.interval}, of fewer than two"
     low, high = ends if metric.better == "lower" else (-ends[1], -ends[0])
-    return Measured(metric.drop, text, low, high, metric.confidence, metric.rows, others=others)
+    return Measured(metric.drop, text, low, high, two_sided(BOUND_CONFIDENCE), metric.rows)
+
+
+def _of_several(parts: Sequence[Measured]) -> Measured:
+    """Returns the worst of the parts with the others: all pass when the largest upper end does."""
+    first, *others = sorted(parts, key=lambda part: -part.high)
+    return dataclasses.replace(first, others=tuple(others))
 
 
 def _metric_gate(name: str, kind: str, found: Evaluation) -> Measured:
@@ -197,8 +251,7 @@ def _metric_gate(name: str, kind: str, found: Evaluation) -> Measured:
         return _not_measured(f"{name} is not among evaluation.metrics")
     if math.isnan(metric.change):
         return _not_measured(f"{metric.title} is not defined on these rows")
-    text = f"{metric.title} went from {metric.fp32:.6f} to {metric.int8:.6f}"
-    measured = _of_metric(metric, text)
+    measured = _of_metric(metric, f"{metric.title} {_went(metric.fp32, metric.int8)}")
     if kind == "drop":
         return measured
     # The farther end decides; that the nearer one is beyond the limit is what fails.
@@ -238,8 +291,7 @@ def cost_increase(found: Evaluation) -> Measured:
     cost = None if found.decisions is None else found.decisions.cost
     if cost is None:
         return _not_measured("evaluation.decision.cost is not set")
-    text = f"the expected cost per row went from {cost.fp32:.6g} to {cost.int8:.6g}"
-    return _of_metric(cost, text)
+    return _of_metric(cost, f"the expected cost per row {_went(cost.fp32, cost.int8)}")
 
 
 def worst_segment_drop(found: Evaluation) -> Measured:
@@ -247,23 +299,20 @@ def worst_segment_drop(found: Evaluation) -> Measured:
     judged = [segment for segment in found.segments if not math.isnan(segment.metric.drop)]
     if not judged:
         return _not_measured("evaluation.segments names no column with a segment to judge")
-    measured = [_segment(segment, len(judged) - 1) for segment in judged]
-    # All must pass: then the largest upper end does.
-    return max(measured, key=lambda one: one.value if math.isnan(one.high) else one.high)
+    return _of_several([_segment(segment) for segment in judged])
 
 
-def _segment(segment: SegmentChange, others: int) -> Measured:
+def _segment(segment: SegmentChange) -> Measured:
     metric = segment.metric
-    text = f"{metric.title} where {segment.column} is {segment.value} ({segment.rows:,} rows) "
-    text += f"went from {metric.fp32:.6f} to {metric.int8:.6f}"
-    return _of_metric(metric, text, others)
+    text = f"{metric.title} where {segment.column} is {segment.value} ({segment.rows:,} rows)"
+    return _of_metric(metric, f"{text} {_went(metric.fp32, metric.int8)}")
 
 
 def adverse_impact(found: Evaluation) -> Measured:
     """Returns the smallest adverse impact ratio of INT8."""
     judged = [group for group in found.fairness if not math.isnan(group.int8)]
     if not judged:
-        return _not_measured("evaluation.fairness is not set, or no group is large enough")
+        return _not_measured(_no_ratio(found))
     worst = min(judged, key=lambda group: group.int8)
     return Measured(worst.int8, _ratio_text(worst))
 
@@ -272,16 +321,22 @@ def adverse_impact_drop(found: Evaluation) -> Measured:
     """Returns by how much the adverse impact ratio may fall in any group."""
     judged = [group for group in found.fairness if not math.isnan(group.int8 - group.fp32)]
     if not judged:
-        return _not_measured("evaluation.fairness is not set, or no group is large enough")
-    worst = min(judged, key=lambda group: group.low)
-    return Measured(
-        worst.fp32 - worst.int8,
-        _ratio_text(worst),
-        -worst.high,
-        -worst.low,
-        rows=worst.rows,
-        others=len(judged) - 1,
-    )
+        return _not_measured(_no_ratio(found))
+    return _of_several(
+        [
+            Measured(
+                group.fp32 - group.int8, _ratio_text(group), -group.high, -group.low,
+                rows=group.rows,
+            )
+            for group in judged
+        ]
+    )  # fmt: skip
+
+
+def _no_ratio(found: Evaluation) -> str:
+    if found.fairness:
+        return "nobody of the group that others are compared with gets the favourable decision"
+    return "evaluation.fairness is not set, or has no column with two groups that are large enough"
 
 
 def _ratio_text(group: ImpactRatio) -> str:
@@ -304,7 +359,7 @@ def reason_overlap(found: Evaluation) -> Measured:
     if reasons is None:
         return _not_measured("evaluation.reason_codes is not set")
     if math.isnan(reasons.overlap):
-        return _not_measured("no column pushes any explained row towards being flagged")
+        return _not_measured("FP32 flags no row, or no column pushes one towards it")
     text = f"{reasons.overlap:.4%} of the first {reasons.top} reasons of {reasons.rows:,} rows"
     ends = reasons.low, reasons.high
     return Measured(reasons.overlap, text, *ends, rows=reasons.rows)
@@ -314,11 +369,13 @@ def robustness_drop(found: Evaluation) -> Measured:
     """Returns how much the share of turned decisions may rise in any attack or stress."""
     if not found.robustness:
         return _not_measured("evaluation.robustness is not set")
-    worst = max(found.robustness, key=lambda stress: stress.high)
-    text = f"{worst.kind} at {worst.level:g} turns {worst.succeeded_int8:,} of {worst.rows:,} "
-    text += f"decisions of INT8, {worst.succeeded_fp32:,} of FP32"
-    others = len(found.robustness) - 1
-    return Measured(worst.difference, text, worst.low, worst.high, rows=worst.rows, others=others)
+    return _of_several([_stress(stress) for stress in found.robustness])
+
+
+def _stress(stress: StressResult) -> Measured:
+    text = f"{stress.kind} at {stress.level:g} turns {stress.succeeded_int8:,} of {stress.rows:,} "
+    text += f"decisions of INT8, {stress.succeeded_fp32:,} of FP32"
+    return Measured(stress.difference, text, stress.low, stress.high, rows=stress.rows)
 
 
 def size_ratio(found: Evaluation) -> Measured:
@@ -368,6 +425,10 @@ def equal_codes(found: Evaluation) -> Measured:
     return Measured(parity.equal_share, text)
 
 
+def _went(fp32: float, int8: float) -> str:
+    return f"went from {fp32:.6g} to {int8:.6g}"
+
+
 def _not_measured(why: str) -> Measured:
     return Measured(math.nan, f"not measured: {why}")
 
@@ -377,17 +438,19 @@ def _no_decisions(found: Evaluation) -> Measured:
 
 
 GATES: dict[str, Gate] = {
-    "decision_flips": Gate("at most", decision_flips),
-    "score_psi": Gate("at most", score_psi),
-    "cost_increase": Gate("at most", cost_increase),
-    "worst_segment_drop": Gate("at most", worst_segment_drop),
-    "adverse_impact": Gate("at least", adverse_impact),
-    "adverse_impact_drop": Gate("at most", adverse_impact_drop),
-    "monotonicity": Gate("at most", monotonicity),
-    "reason_overlap": Gate("at least", reason_overlap),
-    "robustness_drop": Gate("at most", robustness_drop),
+    "decision_flips": Gate("at most", decision_flips, tasks=BINARY),
+    "score_psi": Gate("at most", score_psi, tasks=BINARY),
+    "cost_increase": Gate("at most", cost_increase, needs="decision.cost", tasks=BINARY),
+    "worst_segment_drop": Gate("at most", worst_segment_drop, needs="segments"),
+    "adverse_impact": Gate("at least", adverse_impact, needs="fairness", tasks=BINARY),
+    "adverse_impact_drop": Gate("at most", adverse_impact_drop, needs="fairness", tasks=BINARY),
+    "monotonicity": Gate(
+        "at most", monotonicity, needs="monotonicity", tasks=(*BINARY, "regression")
+    ),
+    "reason_overlap": Gate("at least", reason_overlap, needs="reason_codes", tasks=BINARY),
+    "robustness_drop": Gate("at most", robustness_drop, needs="robustness", tasks=CLASSIFICATION),
     "size_ratio": Gate("at most", size_ratio),
-    "speedup": Gate("at least", speedup, timed=True),
-    "p99_ms": Gate("at most", p99_ms, timed=True),
+    "speedup": Gate("at least", speedup, timed=True, needs="latency.enabled"),
+    "p99_ms": Gate("at most", p99_ms, timed=True, needs="latency.enabled"),
     "equal_codes": Gate("at least", equal_codes),
 }

@@ -101,6 +101,12 @@ def reason_stability(
     )
 
 
+def nothing_explained(section: ReasonCodes) -> ReasonStability:
+    """Returns the result of no row: NaN shares."""
+    undefined = (math.nan,) * 4
+    return ReasonStability(0, section.top, *undefined, method=METHOD, columns={})
+
+
 def _log_odds(scores: Float64) -> Float64:
     smallest = float(np.finfo(np.float32).tiny)
     return np.asarray(logit(np.clip(scores, smallest, 1 - ROUNDING)))

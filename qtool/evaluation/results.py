@@ -9,6 +9,7 @@ from qtool.history import History
 
 Better = Literal["higher", "lower"]
 Verdict = Literal["pass", "fail", "undecided"]
+BOUND_CONFIDENCE = 0.95
 SpeedFinding = Literal["faster", "slower", "no difference", "too noisy"]
 
 
@@ -28,6 +29,9 @@ class MetricChange:
         confidence: of the interval, two-sided.
         interval: how the interval was computed, such as ``DeLong``.
         rows: rows (or clusters of rows) that it was computed from.
+        bound_low: one-sided lower bound of INT8 minus FP32 at ``BOUND_CONFIDENCE``, by which a gate
+            is decided: it errs on the side of doubt; NaN without one.
+        bound_high: upper bound.
     """
 
     name: str
@@ -41,6 +45,8 @@ class MetricChange:
     confidence: float
     interval: str
     rows: int
+    bound_low: float = float("nan")
+    bound_high: float = float("nan")
 
     @property
     def change(self) -> float:
@@ -418,6 +424,32 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Move:
+    """One figure of how far the outputs move from FP32 to INT8.
+
+    Attributes:
+        title: in words.
+        value: in the unit of the output, or none; NaN where it is not defined.
+    """
+
+    title: str
+    value: float
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How well the codes of one activation, or the output of INT8, stand for the FP32 values.
+
+    Attributes:
+        name: of the activation.
+        sqnr_db: signal-to-quantization-noise ratio, decibels; NaN where all values are equal.
+    """
+
+    name: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
 class GateResult:
     """One gate: the measured value and its confidence bound against the limit.
 
@@ -480,6 +512,8 @@ class Evaluation:
     throughput: tuple[ThroughputResult, ...] = ()
     cold: tuple[ColdStart, ...] = ()
     price_per_core_hour: float | None = None
+    layer_errors: tuple[LayerError, ...] = ()
+    moves: tuple[Move, ...] = ()
     quantiles: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
 

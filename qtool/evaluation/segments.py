@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +26,8 @@ SMALLEST = 30
 """Rows; fewer tell nothing of a metric."""
 MOST_VALUES = 20
 """Values of a column that are told apart."""
+LONGEST = 60
+"""Characters of the name of a group."""
 OTHER, NO_VALUE = -1, -2
 
 
@@ -34,7 +36,8 @@ class Groups:
     """Which rows belong together.
 
     Attributes:
-        names: of the groups: a value, or a range in words.
+        names: of the groups: a value in one line, of at most ``LONGEST`` characters, or a range in
+            words.
         codes: int8 (rows,), position in ``names``; ``NO_VALUE`` where the column has none,
             ``OTHER`` for rows of no group.
     """
@@ -53,9 +56,10 @@ def segments(
     """Returns the metric's change and the flips of every segment with ``SMALLEST`` rows or more.
 
     Rows of values that are rarer, or beyond the ``MOST_VALUES`` most frequent ones, are together
-    the segment "other"; those without a value the segment "missing". With the given confidence
-    *no* segment of any column flips more than its bound says: each has a Clopper-Pearson bound at
-    1 - (1 - confidence) / segments (Bonferroni). Intervals of the metric are of each segment alone.
+    the segment "other"; those without a value the segment "missing"; a column that tells no rows
+    apart has no segments. With the given confidence *no* segment of any column flips more than its
+    bound says: each has a Clopper-Pearson bound at 1 - (1 - confidence) / segments (Bonferroni).
+    Intervals of the metric are of each segment alone.
 
     Args:
         sample: rows; has the columns.
@@ -112,14 +116,23 @@ def groups_of(values: NDArray[Any], smallest: int, where: str) -> Groups:
     renamed = np.full(len(names) + 2, OTHER, np.int8)
     renamed[kept] = np.arange(len(kept))
     renamed[NO_VALUE] = NO_VALUE
-    return Groups(tuple(names[index] for index in kept), renamed[codes])
+    return Groups(tuple(_line(names[index]) for index in kept), renamed[codes])
 
 
-def _parts(groups: Groups) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    for code, name in [*enumerate(groups.names), (OTHER, "other"), (NO_VALUE, MISSING)]:
-        mask = groups.codes == code
-        if mask.sum() >= SMALLEST:
-            yield name, mask
+def _line(text: str) -> str:
+    """Returns a value as reports can show it: texts may be endless, empty, or hold line breaks."""
+    plain = " ".join(text.split())
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in plain)
+    shown = printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 1]}…"
+    return shown or "(empty)"
+
+
+def _parts(groups: Groups) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Returns each segment with its rows; none where "other" or "missing" alone would be one."""
+    named = [*enumerate(groups.names), (OTHER, "other"), (NO_VALUE, MISSING)]
+    masks = [(name, groups.codes == code) for code, name in named]
+    found = [(name, mask) for name, mask in masks if mask.sum() >= SMALLEST]
+    return found if groups.names or len(found) > 1 else []
 
 
 def _of_texts(values: NDArray[Any]) -> tuple[list[str], NDArray[np.int8]]:

@@ -198,7 +198,7 @@ def _metrics(runs: Sequence[Judged]) -> Table:
 def _change(metric: MetricChange) -> str:
     ends = interval(metric.low, metric.high)
     text = f"{number(metric.int8)}, {signed(metric.change)}"
-    return f"{text} ({ends})" if ends else text
+    return f"{text} ({100 * metric.confidence:g} %: {ends})" if ends else text
 
 
 def _gates(runs: Sequence[Judged]) -> Table:

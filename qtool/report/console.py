@@ -23,6 +23,8 @@ from qtool.report.tables import (
 
 WORST_COLUMNS = 10
 LONGEST = 5
+LONGEST_WORD = 24
+"""Characters; longer words, which are names or digests, are folded."""
 STYLES = {
     "pass": "bold green",
     "fail": "bold red",
@@ -68,9 +70,22 @@ def console_representativeness(found: Representativeness) -> RenderableType:
 
 
 def _table(table: Table) -> RichTable:
-    result = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
-    for name, letter in zip(table.header, table.align, strict=True):
-        result.add_column(Text(name), justify="left" if letter == "l" else "right")
+    result = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for place, (name, letter) in enumerate(zip(table.header, table.align, strict=True)):
+        words = " ".join((name, *(row[place] for row in table.rows))).split()
+        result.add_column(
+            Text(name),
+            justify="left" if letter == "l" else "right",
+            overflow="fold",
+            # A number that a narrow terminal cuts is another number: the lines get longer instead.
+            min_width=min(max(map(len, words), default=0), LONGEST_WORD),
+        )
     for row in table.rows:
         style = next((ROW_STYLES[cell] for cell in row if cell in ROW_STYLES), "")
         result.add_row(*(Text(cell) for cell in row), style=style)

@@ -5,8 +5,18 @@ from __future__ import annotations
 import math
 
 from qtool.evaluation.results import Evaluation, SegmentChange, StressResult
-from qtool.report.tables import Table, change_cells, change_header
-from qtool.report.text import ABSENT, between, count, number, share, share_interval, signed_share
+from qtool.report.tables import Table, change_cells, change_header, level
+from qtool.report.text import (
+    ABSENT,
+    between,
+    count,
+    interval,
+    number,
+    points_interval,
+    share,
+    signed,
+    signed_points,
+)
 
 
 def by_drop(segments: tuple[SegmentChange, ...]) -> list[SegmentChange]:
@@ -18,7 +28,7 @@ def segments_table(evaluation: Evaluation, most: int | None = None) -> Table:
     """Returns the first metric per segment; with ``most`` only the worst ones."""
     segments = evaluation.segments
     header = ("Column", "Value", "Rows", "FP32", "INT8", *change_header(evaluation))
-    changed = ("Changed", "At most")
+    changed = ("Changed", f"At most ({level(evaluation)})")
     if not segments:
         return Table("Segments", header, "llrrrrr", ())
     title = f"{segments[0].metric.title} by segment"
@@ -60,10 +70,10 @@ def fairness_table(evaluation: Evaluation) -> Table:
                 one.group,
                 one.reference,
                 count(one.rows),
-                share(one.fp32),
-                share(one.int8),
-                signed_share(one.int8 - one.fp32),
-                share_interval(one.low, one.high),
+                number(one.fp32),
+                number(one.int8),
+                signed(one.int8 - one.fp32),
+                interval(one.low, one.high),
             )
             for one in evaluation.fairness
         ),
@@ -104,7 +114,9 @@ def reasons_table(evaluation: Evaluation, most: int | None = None) -> Table:
     reasons = evaluation.reasons
     if reasons is None:
         return Table("Reasons", ("Reason codes", "FP32", "INT8"), "lrr", ())
-    both = f"{share(reasons.overlap)} ({between(reasons.low, reasons.high)})"
+    both = share(reasons.overlap)
+    if not math.isnan(reasons.low):
+        both += f" ({level(evaluation)} interval {between(reasons.low, reasons.high)})"
     return Table(
         "Reasons",
         (f"First {reasons.top} columns of {count(reasons.rows)} rows", "FP32", "INT8"),
@@ -127,8 +139,8 @@ def _turned(stress: StressResult) -> tuple[str, str, str, str]:
     return (
         count(stress.succeeded_fp32),
         count(stress.succeeded_int8),
-        signed_share(stress.difference),
-        share_interval(stress.low, stress.high),
+        signed_points(stress.difference),
+        points_interval(stress.low, stress.high),
     )
 
 
@@ -139,6 +151,7 @@ def robustness_table(evaluation: Evaluation, most: int | None = None) -> Table:
     if most is not None and len(results) > most:
         results = tuple(sorted(results, key=lambda one: -one.difference)[:most])
         title = f"{title}: the worst {most} of {count(len(evaluation.robustness))}"
+    notes = any(one.note for one in results)
     return Table(
         title,
         (
@@ -152,17 +165,19 @@ def robustness_table(evaluation: Evaluation, most: int | None = None) -> Table:
             "Turned, INT8",
             "More of INT8",
             interval_title,
+            *(("Notes",) if notes else ()),
         ),
-        "lrrlrrrrrr",
+        "lrrlrrrrrr" + ("l" if notes else ""),
         tuple(
             (
-                f"{one.kind} ({one.note})" if one.note else one.kind,
+                one.kind,
                 f"{one.level:g}",
                 count(one.rows),
                 one.metric.title,
                 number(one.metric.fp32),
                 number(one.metric.int8),
                 *_turned(one),
+                *((one.note,) if notes else ()),
             )
             for one in results
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import get_args
 
@@ -13,6 +14,8 @@ from qtool.report.svg import (
     COLORS,
     FONT_POINTS,
     HALF,
+    WIDE,
+    beside,
     figure,
     legend,
     name_rows,
@@ -22,6 +25,7 @@ from qtool.report.svg import (
 )
 from qtool.report.text import file_size, share
 
+MOST_LAYERS = 30
 OPERATORS = 8  # most frequent ones; the others share one bar
 TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
 
@@ -72,3 +76,18 @@ def coverage(evaluation: Evaluation) -> str:
     style(axes, "Nodes", "", grid="x")
     legend(axes, columns=3)  # four names are wider than the picture
     return to_svg(drawn, "coverage")
+
+
+def layer_errors(evaluation: Evaluation) -> str:
+    """Returns one bar per activation in the order of the graph; of many the worst ones."""
+    errors = [error for error in evaluation.layer_errors if math.isfinite(error.sqnr_db)]
+    worst = sorted(errors, key=lambda error: error.sqnr_db)[:MOST_LAYERS]
+    shown = [error for error in errors if error in worst]
+    drawn = figure(WIDE, 0.8 + 0.2 * len(shown))
+    axes = drawn.subplots()
+    axes.barh(range(len(shown)), [e.sqnr_db for e in shown], 0.65, color=COLORS["int8"])
+    name_rows(axes, [error.name for error in shown])
+    for place, error in enumerate(shown):
+        beside(axes, place, f"{error.sqnr_db:.1f} dB")
+    style(axes, "Signal-to-noise ratio, dB", "", grid="x")
+    return to_svg(drawn, "layer-errors")

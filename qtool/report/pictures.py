@@ -215,7 +215,10 @@ def _robustness(evaluation: Evaluation) -> Iterator[Picture]:
         yield Picture(
             "Changed rows",
             "What a change of the given level does to the decisions of both models, or to their "
-            "metric; the bar at INT8 is the interval of the difference.",
+            "metric; the bar at INT8 is the interval of the difference. Levels: of an attack the "
+            "share of the moves that are allowed, of noise its standard deviation, of missing "
+            "values their share. fgsm and pgd follow the gradient of each model, transfer shows "
+            "INT8 what pgd found for FP32, black box only asks each model for scores.",
             change_pictures.robustness(evaluation.robustness),
             wide=True,
         )
@@ -261,6 +264,15 @@ def _model(evaluation: Evaluation) -> Iterator[Picture]:
     if evaluation.coverage:
         text = "Nodes of the prepared graph by operator and treatment."
         yield Picture("Coverage", text, model_pictures.coverage(evaluation))
+    if any(math.isfinite(error.sqnr_db) for error in evaluation.layer_errors):
+        yield Picture(
+            "Error by layer",
+            "How well INT8 stands for the FP32 values of each quantized activation, in the order "
+            "of the graph, the output last; of many the worst. Errors add up: 6 dB less is twice "
+            "the error.",
+            model_pictures.layer_errors(evaluation),
+            wide=True,
+        )
     if evaluation.training is not None:
         text = f"{training_text(evaluation.training)} Epoch 0 is the model before training."
         yield Picture("Training", text, training(evaluation.training), wide=True)

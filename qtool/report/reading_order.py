@@ -18,6 +18,7 @@ def result_tables(evaluation: Evaluation, most: int | None = None) -> tuple[Tabl
         tables.gates_table(evaluation),
         tables.metrics_table(evaluation),
         tables.decisions_table(evaluation),
+        tables.moves_table(evaluation),
         tables.agreements_table(evaluation),
         tables.tests_table(evaluation),
         group_tables.segments_table(evaluation, most),

@@ -7,13 +7,15 @@ import math
 from qtool.evaluation.results import Evaluation, LatencyResult
 from qtool.report.latency import cost_per_million_rows, summarize
 from qtool.report.tables import Table
-from qtool.report.text import ABSENT, count, file_size, microseconds, number, times
+from qtool.report.text import ABSENT, count, file_size, microseconds, number, share, times
 
 
 def latency_table(evaluation: Evaluation) -> Table:
     """Returns the percentiles of both models per batch size; no rows when not measured.
 
-    That of 99.9 % has a column only if one of them has enough calls.
+    That of 99.9 % has a column only if one of them has enough calls, and the share of the calls in
+    which another process took the core only if there are any: a percentile beyond the other calls
+    tells of the machine.
     """
     found = [
         (result, model, summarize(calls_us))
@@ -24,6 +26,7 @@ def latency_table(evaluation: Evaluation) -> Table:
         )
     ]
     far = any(not math.isnan(summary.p99_9) for _, _, summary in found)
+    disturbed = any(result.preempted for result in evaluation.latency)
     rows = []
     for result, model, summary in found:
         shown = [summary.p50, summary.p95, summary.p99, *([summary.p99_9] if far else [])]
@@ -32,13 +35,16 @@ def latency_table(evaluation: Evaluation) -> Table:
                 count(result.batch_size),
                 count(result.threads),
                 model,
-                *(microseconds(us) for us in (*shown, summary.mean)),
+                *("too few calls" if math.isnan(us) else microseconds(us) for us in shown),
+                microseconds(summary.mean),
                 count(summary.count),
+                *([share(result.preempted)] if disturbed else []),
                 speedup_text(result) if model == "INT8" else "",
             )
         )
     percentiles = ("p50", "p95", "p99", *(("p99.9",) if far else ()))
-    header = ("Batch", "Threads", "Model", *percentiles, "mean", "Calls", "Speed-up (95 %)")
+    calls = ("Calls", *(("Interrupted",) if disturbed else ()))
+    header = ("Batch", "Threads", "Model", *percentiles, "mean", *calls, "Speed-up (95 %)")
     align = "rrl" + "r" * (len(header) - 3)
     return Table("Latency, µs per call", header, align, tuple(rows))
 

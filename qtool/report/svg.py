@@ -74,7 +74,8 @@ def shown_label(text: str) -> str:
 
     The tables show names whole.
     """
-    plain = " ".join(text.split()).encode("latin-1", "replace").decode("latin-1")
+    latin = " ".join(text.split()).encode("latin-1", "replace").decode("latin-1")
+    plain = "".join(character if character.isprintable() else "?" for character in latin)
     return plain if len(plain) <= LONGEST_LABEL else f"{plain[: LONGEST_LABEL - 1]}…"
 
 

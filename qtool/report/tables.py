@@ -25,6 +25,10 @@ from qtool.report.text import (
 WORDS: dict[Verdict, str] = {"pass": "passed", "fail": "FAILED", "undecided": "UNDECIDED"}
 
 
+OF_A_GROUP = ("worst_segment_drop", "adverse_impact_drop")
+"""Gates that one group of rows decides."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Text cells; ``align`` has one letter per column, l or r."""
@@ -68,7 +72,8 @@ def rows_needed(gate: GateResult) -> str:
         return ""
     if gate.rows_needed is None:
         return "; the interval holds the limit, and more of the same may not decide"
-    return f"; about {count(gate.rows_needed)} rows would decide if the estimate stays"
+    rows = "rows of that group" if gate.name in OF_A_GROUP else "rows"
+    return f"; about {count(gate.rows_needed)} {rows} would decide if the estimate stays"
 
 
 def _bound(gate: GateResult) -> str:
@@ -94,8 +99,12 @@ def metrics_table(evaluation: Evaluation) -> Table:
 
 def change_header(evaluation: Evaluation) -> tuple[str, str]:
     """Returns the titles of a change and of its interval."""
-    levels = {metric.confidence for metric in evaluation.metrics}
-    return "Change", " or ".join(f"{100 * level:g} %" for level in sorted(levels)) + " interval"
+    return "Change", f"{level(evaluation)} interval"
+
+
+def level(evaluation: Evaluation) -> str:
+    """Returns the confidence of the intervals, which all share it."""
+    return f"{100 * evaluation.metrics[0].confidence:g} %"
 
 
 def change_cells(metric: MetricChange) -> tuple[str, str, str, str]:
@@ -192,6 +201,12 @@ def size_table(evaluation: Evaluation) -> Table:
             for name, size in sizes.items()
         ),
     )
+
+
+def moves_table(evaluation: Evaluation) -> Table:
+    """Returns how far the outputs move."""
+    rows = tuple((move.title, number(move.value)) for move in evaluation.moves)
+    return Table("Outputs", ("From FP32 to INT8", "Value"), "lr", rows)
 
 
 def parity_table(evaluation: Evaluation) -> Table:

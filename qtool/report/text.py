@@ -8,6 +8,7 @@ from qtool.evaluation.gates import AGREEMENTS
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+POINTS = " pp"
 ABSENT = "not measured"
 
 TRAINING_TITLES = {
@@ -21,12 +22,12 @@ SHARES = (
     "decision_flips",
     "size_ratio",
     "equal_codes",
-    "monotonicity",
     "reason_overlap",
-    "robustness_drop",
     *AGREEMENTS,
 )
 """Gates whose value is a share."""
+DIFFERENCES = ("monotonicity", "robustness_drop")
+"""Gates whose value is a difference of shares."""
 
 
 def count(value: int) -> str:
@@ -64,9 +65,14 @@ def share(value: float) -> str:
     return f"{100 * value:.{decimals}f} %"
 
 
-def signed_share(value: float) -> str:
-    """Returns a difference of shares with its sign, in percentage points."""
-    return f"+{share(value)}" if value > 0 else share(value)
+def points(value: float) -> str:
+    """Returns a difference of shares in percentage points."""
+    return share(value).replace(" %", POINTS)
+
+
+def signed_points(value: float) -> str:
+    """Returns ``points`` with its sign; exactly 0 has none."""
+    return f"+{points(value)}" if value > 0 else points(value)
 
 
 def times(value: float) -> str:
@@ -97,9 +103,9 @@ def interval(low: float, high: float) -> str:
     return _ends(low, high)
 
 
-def share_interval(low: float, high: float) -> str:
+def points_interval(low: float, high: float) -> str:
     """Returns ``interval`` of a difference of shares, in percentage points."""
-    return _ends(100 * low, 100 * high, " %")
+    return _ends(100 * low, 100 * high, POINTS)
 
 
 def between(low: float, high: float) -> str:
@@ -123,6 +129,8 @@ def gate_value(name: str, value: float) -> str:
     """Returns the value or the limit of a gate in the unit of that gate."""
     if name in SHARES:
         return share(value)
+    if name in DIFFERENCES:
+        return points(value)
     if name == "p99_ms":
         return ABSENT if math.isnan(value) else f"{value:.4g} ms"
     return times(value) if name == "speedup" else number(value)

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qtool.statistics.interval import Interval, student_interval, two_sided
+from qtool.statistics.interval import Interval
 from qtool.statistics.proportions import share_lower, share_upper
 
 MOST_ROWS = 10**12
@@ -40,20 +40,6 @@ class Decision:
     verdict: Literal["pass", "fail", "undecided"]
     bound: float
     rows_needed: int | None = None
-
-
-def decide(worsening: float, error: float, margin: float, confidence: float, rows: int) -> Decision:
-    """Returns the verdict on a worsening with a normal error.
-
-    Args:
-        worsening: estimate; NaN decides nothing.
-        error: its standard error; with 0 the estimate decides.
-        margin: the largest worsening that passes.
-        confidence: one-sided, of the bounds, in [0.5, 1).
-        rows: that it was estimated from.
-    """
-    bounds = student_interval(worsening, error, two_sided(confidence))
-    return decide_interval(bounds, margin, rows)
 
 
 def decide_interval(worsening: Interval, margin: float, rows: int) -> Decision:

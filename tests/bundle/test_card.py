@@ -9,6 +9,7 @@ from qtool.evaluation.results import (
     Agreement,
     DecisionChange,
     Evaluation,
+    GateResult,
     LatencyResult,
     MetricChange,
     NodeCoverage,
@@ -20,6 +21,8 @@ ROWS = {"training": 6000, "evaluation": 4000}
 METRIC = MetricChange(
     "auc", "AUC", "higher", 0.96, 0.9595, -0.0007, -0.0003, 1e-4, 0.95, "DeLong", 4000
 )
+TINY = dataclasses.replace(METRIC, title="ECE", fp32=0.2, int8=0.2 - 3e-8, low=float("nan"))
+GATE = "AUC went from 0.96 to 0.9595; must be at most 0.001"
 
 
 @pytest.fixture
@@ -31,13 +34,13 @@ def evaluation() -> Evaluation:
         qat=True,
         rows=4000,
         positives=40,
-        metrics=(METRIC, dataclasses.replace(METRIC, title="Gini", low=float("nan"))),
+        metrics=(METRIC, dataclasses.replace(METRIC, title="Gini", low=float("nan")), TINY),
         decisions=DecisionChange(0.25, "fixed score", 4000, 60, 61, 2, 1, 0.00194, 0.0125, 3e-5),
         sizes_bytes={"fp32": 4_000_000, "int8": 1_100_000},
         coverage=(NodeCoverage("gemm", "Gemm", "static", "constant weight", "QGemm"),),
         parity=None,
         latency=(LatencyResult(32, 1, "prepared", (2.0,), (1.0,), 2.0, 1.9, 2.1),),
-        gates=(),
+        gates=(GateResult("auc_drop", "pass", 5e-4, 7e-4, 1e-3, 0.95, GATE),),
         provenance={"target": "x86_vnni"},
         notes=("A note.",),
     )
@@ -49,15 +52,24 @@ def test_the_card_of_a_classifier_has_its_decisions(evaluation: Evaluation) -> N
         "# card-fraud: INT8 model card",
         "| `features` | float32 | (?, 4) | columns a \\| b |",
         "| evaluation | 4,000 | 40 |",
-        "| AUC | 0.960000 | 0.959500 | -0.000500 | -0.000700 to -0.000300 (0.95, DeLong) |",
-        "| Gini | 0.960000 | 0.959500 | -0.000500 | none |",
-        "| 32 | 2.00 | 1.90 to 2.10 |",
+        "| AUC | 0.96 | 0.9595 | -0.0005 | -0.0007 to -0.0003 (95 %, DeLong) |",
+        "| Gini | 0.96 | 0.9595 | -0.0005 | none |",
+        "| ECE | 0.2 | 0.2 | -3e-08 | none |",
+        "| auc_drop | pass | AUC went from 0.96 to 0.9595; must be at most 0.001 |",
+        "| 32 | 1 | 2.00 | 1.90 to 2.10 | faster |",
         "* A note.",
     ):
         assert line in card.splitlines()
     assert "for binary classification, made" in card
     assert "at the operating threshold 0.25 (fixed score), on rows" in card
     assert "Decisions that changed: 3 of 4,000 (0.0750%; with 95 % confidence" in card
+
+
+def test_names_of_columns_cannot_break_the_card(evaluation: Evaluation) -> None:
+    inputs = (Interface("x", "float32", "(?, 2)", "columns two\nlines, <script>"),)
+    card = model_card(dataclasses.replace(evaluation, gates=()), inputs, OUTPUTS, ROWS, {})
+    assert "| `x` | float32 | (?, 2) | columns two lines, &lt;script&gt; |" in card.splitlines()
+    assert "No gate was set, so nothing was decided." in card
 
 
 def test_the_card_of_another_task_has_what_agrees(evaluation: Evaluation) -> None:

@@ -132,6 +132,15 @@ def test_a_language_model_is_evaluated(folder):
     assert agreement["share"] > 0.8
 
 
+def test_a_model_of_means_and_variances_is_judged_by_its_means(folder):
+    (folder / "model.onnx").write_bytes(model_bytes(mlp(outputs=4)))
+    quantized = settings(*TASKS["targets"], "evaluation.latency.enabled=false")
+    loss = "train_qat={epochs: 1, batch_size: 200, loss: {name: gaussian_nll}}"
+    done = succeeded("evaluate", "config.yaml", "--quiet", "--json", *quantized, "--set", loss)
+    document = json.loads(done.out)
+    assert list(document["metrics"]) == ["mae", "rmse", "r2"]
+
+
 def test_a_gate_of_another_task_is_refused_before_any_work(folder):
     done = qtool(
         "evaluate", "config.yaml", "--quiet",

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from qtool.commands.scoring import joined
 from qtool.config.evaluation import Resampling
 from qtool.evaluation.compare import Pairing, compare, compare_part
 from qtool.evaluation.metrics import binary, multiclass
@@ -108,3 +109,15 @@ def test_one_class_has_no_change():
     part = sample.take(sample.labels == 1)
     assert math.isnan(compare_part(part, KS, pairing()).change)
     assert compare_part(sample, KS, pairing()) == compare(sample, (KS,), pairing())[0]
+
+
+@pytest.mark.parametrize("shards", [2, 7])
+def test_shards_in_any_order_give_the_same_figures(shards):
+    sample = scores()
+    parts = [sample.take(rows) for rows in np.array_split(np.arange(len(sample)), shards)]
+    together = joined(parts)
+    backwards = joined(parts[::-1])
+    in_order = backwards.take(np.argsort(backwards.rows))
+    expected = compare(sample, binary.METRICS, pairing())
+    assert compare(together, binary.METRICS, pairing()) == expected
+    assert compare(in_order, binary.METRICS, pairing()) == expected

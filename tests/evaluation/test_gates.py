@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from qtool.config.evaluation import Margin
+from qtool.config.evaluation import Evaluation as Section
+from qtool.config.evaluation import Latency, Margin
+from qtool.config.task import Task
 from qtool.errors import ConfigError
-from qtool.evaluation.gates import AGREEMENTS, GATES, check_gates, check_names
+from qtool.evaluation.gates import AGREEMENTS, GATES, check_gates, check_names, gate_named
 from qtool.evaluation.results import (
     Agreement,
     DecisionChange,
@@ -23,12 +26,25 @@ from qtool.evaluation.results import (
     StressResult,
 )
 
+BINARY = "binary_classification"
+FULL = {
+    "decision": {"cost": {"false_positive": 1, "false_negative": 5}},
+    "segments": ["job"],
+    "fairness": {"columns": ["sex"]},
+    "monotonicity": {"columns": {"income": "decreasing"}},
+    "reason_codes": {},
+    "trading": {"returns": "return", "positions": [0, 1]},
+    "segmentation": {"clusters": 2},
+    "robustness": {"noise": [0.1]},
+}
+
 
 def change(fp32, int8, half_width, name="auc", better="higher", rows=1000):
     moved = int8 - fp32
     return MetricChange(
         name, name.upper(), better, fp32, int8, moved - half_width, moved + half_width,
-        half_width / 1.96, 0.95, "DeLong", rows,
+        half_width / 1.96, 0.95, "DeLong", rows, moved - 0.8392 * half_width,
+        moved + 0.8392 * half_width,
     )  # fmt: skip
 
 
@@ -154,6 +170,53 @@ def test_the_worst_of_many_segments_is_judged_more_strictly(evaluation):
     assert verdict(among, "worst_segment_drop", 0.0002) == "undecided"
 
 
+def test_a_part_that_surely_fails_is_not_hidden_by_one_that_nobody_can_tell(evaluation):
+    bad, unclear = segment("bad", 0.02, 0.001), segment("unclear", 0.0, 0.05)
+    both = dataclasses.replace(evaluation, segments=(unclear, bad))
+    (gate,) = check_gates({"worst_segment_drop": 0.01}, both)
+    assert (gate.verdict, gate.value) == ("fail", pytest.approx(0.02))
+    assert "where job is bad" in gate.text
+    groups = [
+        ImpactRatio("sex", group, "1", 400, 0.95, 0.95 - drop, -drop - half, -drop + half)
+        for group, drop, half in (("2", 0.0, 0.09), ("3", 0.05, 0.01))
+    ]
+    stresses = [
+        StressResult(kind, 1.0, 100, change(0.5, 0.5, 0.1), 0, 0, drop, drop - half, drop + half)
+        for kind, drop, half in (("pgd", 0.0, 0.09), ("fgsm", 0.05, 0.01))
+    ]
+    both = dataclasses.replace(evaluation, fairness=tuple(groups), robustness=tuple(stresses))
+    limits = {"adverse_impact_drop": 0.02, "robustness_drop": 0.02}
+    assert [gate.verdict for gate in check_gates(limits, both)] == ["fail", "fail"]
+
+
+@pytest.mark.parametrize("name", ["auc_drop", "auc_change", "cost_increase", "worst_segment_drop"])
+def test_a_change_without_an_interval_decides_nothing(evaluation, name):
+    """As that of a single cluster, or of one block that is as long as the series."""
+    alone = dataclasses.replace(change(0.9, 0.9, math.nan), interval="paired bootstrap of clusters")
+    blind = dataclasses.replace(
+        evaluation,
+        metrics=(alone,),
+        decisions=dataclasses.replace(evaluation.decisions, cost=alone),
+        segments=(SegmentChange("job", "student", 100, alone, 1, 0.01),),
+    )
+    (gate,) = check_gates({name: 0.5}, blind)
+    assert (gate.verdict, gate.rows_needed) == ("undecided", None)
+    assert "without an interval: paired bootstrap of clusters, of fewer than two" in gate.text
+
+
+def test_small_figures_are_not_told_as_zero(evaluation):
+    tiny = dataclasses.replace(evaluation, metrics=(change(2.5e-8, 3.5e-8, 1e-9, "mse", "lower"),))
+    (gate,) = check_gates({"mse_drop": 1e-6}, tiny)
+    assert gate.text.startswith("MSE went from 2.5e-08 to 3.5e-08;")
+
+
+def test_nobody_of_the_reference_is_favoured(evaluation):
+    undefined = ImpactRatio("sex", "2", "1", 400, *[math.nan] * 4)
+    found = dataclasses.replace(evaluation, fairness=(undefined,))
+    for gate in check_gates({"adverse_impact": 0.8, "adverse_impact_drop": 0.1}, found):
+        assert (gate.verdict, "nobody of the group" in gate.text) == ("fail", True)
+
+
 @pytest.mark.parametrize(
     ("name", "absent", "reason"),
     [
@@ -197,10 +260,32 @@ def test_what_was_measured_badly_decides_nothing(evaluation, name, changed, reas
 
 
 def test_names_are_checked_before_anything_is_computed():
-    names = dict.fromkeys((*GATES, *AGREEMENTS, "auc_drop", "my.module:value_change"), 0.1)
-    check_names(names, ("auc", "my.module:value"))
-    with pytest.raises(ConfigError, match=r"evaluation\.gates\.aux_drop: no such gate"):
-        check_names({"aux_drop": 0.1}, ("auc",))
+    section = Section(gates=dict.fromkeys(("auc_drop", "my.module:value_change"), 0.1))
+    check_names(section, ("auc", "my.module:value"), BINARY)
+    with pytest.raises(ConfigError, match=r"evaluation\.gates\.aux_drop: no such gate") as caught:
+        check_names(Section(gates={"aux_drop": 0.1}), ("auc",), BINARY)
+    assert "decision_flips" in str(caught.value)
+    assert "token_agreement" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*GATES, *AGREEMENTS])
+def test_a_gate_is_of_tasks_and_may_need_a_part_of_the_section(name):
+    gate = gate_named(name)
+    section = Section.model_validate({**FULL, "gates": {name: 0.1}})
+    for task in get_args(Task):
+        if not gate.tasks or task in gate.tasks:
+            check_names(section, (), task)
+        else:
+            with pytest.raises(ConfigError, match=f"gates.{name}: the task {task}; expected"):
+                check_names(section, (), task)
+    bare = Section(gates={name: 0.1}, latency=Latency(enabled=False))
+    task = gate.tasks[0] if gate.tasks else BINARY
+    if not gate.needs:
+        check_names(bare, (), task)
+        return
+    with pytest.raises(ConfigError, match=f"gates.{name}: evaluation.{gate.needs} is "):
+        check_names(bare, (), task)
+    check_names(Section(gates={name: None}, latency=Latency(enabled=False)), (), "language_model")
 
 
 def test_the_result_fits_into_the_evaluation(evaluation):

@@ -94,12 +94,9 @@ def test_a_metric_says_what_it_needs_and_works_with_it(task: Task, name: str) ->
     with pytest.raises(ConfigError, match=f"{name}, which needs"):
         metrics_of(task, Evaluation(metrics=[name]), bare)
     of_risk = name in ("var_exceedance_error", "es_error")
+    outputs = {"risk": Risk(level=0.99)} if of_risk else {"forecast": Forecast(history="past")}
     section = Evaluation(
-        metrics=[name],
-        trading=TRADING,
-        forecast=Forecast(history="past"),
-        risk=Risk(level=0.99) if of_risk else None,
-        segmentation=Segmentation(clusters=3),
+        metrics=[name], trading=TRADING, segmentation=Segmentation(clusters=3), **outputs
     )
     (metric,) = metrics_of(task, section, LEVELS)
     assert metric.name == name

@@ -56,6 +56,20 @@ def test_texts_by_value_and_the_rare_ones_together() -> None:
     assert grouped(values) == {"DE": 100, "FR": 30, "PL": 40, "other": 36, "missing": 11}
 
 
+def test_names_are_one_short_line() -> None:
+    values = texts(**{"": 30, "a\nb": 30, "\x00": 30, "x" * 99: 30})
+    assert set(grouped(values)) == {"(empty)", "a b", "\ufffd", "x" * 59 + "…"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[f"card {row}" for row in range(200)], ["missing"] * 200, [math.nan] * 200],
+)
+def test_a_column_that_tells_no_rows_apart_has_no_segments(values) -> None:
+    array = np.array(values, object if isinstance(values[0], str) else float)
+    assert segments(sample_of({"c": array}), ["c"], auc, None, 0.95) == ()
+
+
 def test_of_many_texts_the_most_frequent_ones() -> None:
     values = texts(**{f"code{place:02}": 40 + place for place in range(25)})
     found = grouped(values)

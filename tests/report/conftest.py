@@ -52,8 +52,9 @@ def change(
     name: str, title: str, fp32: float, int8: float, error: float = 0.0001, better: Any = "higher"
 ) -> MetricChange:
     low, high = (int8 - fp32 + sign * 1.96 * error for sign in (-1, 1))
+    bounds = (int8 - fp32 + side * 1.645 * error for side in (-1, 1))
     return MetricChange(
-        name, title, better, fp32, int8, low, high, error, 0.95, "paired bootstrap", 4000
+        name, title, better, fp32, int8, low, high, error, 0.95, "paired bootstrap", 4000, *bounds
     )
 
 

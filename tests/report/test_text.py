@@ -12,16 +12,17 @@ from qtool.report.text import (
     interval,
     microseconds,
     number,
+    points_interval,
     share,
-    share_interval,
     signed,
-    signed_share,
+    signed_points,
 )
-from qtool.training.metrics import ACCURACY, AUC, RMSE
+from qtool.training.metrics import ACCURACY, AUC, RMSE, TOKEN_ACCURACY
 
 
 def test_every_training_metric_has_a_title() -> None:
-    assert set(TRAINING_TITLES) == {metric.name for metric in (AUC, ACCURACY, RMSE)}
+    trained = AUC, ACCURACY, RMSE, TOKEN_ACCURACY
+    assert set(TRAINING_TITLES) == {metric.name for metric in trained}
 
 
 @pytest.mark.parametrize(
@@ -85,10 +86,10 @@ def test_an_interval_has_two_digits_of_its_width(low: float, high: float, text: 
 
 
 def test_intervals_of_shares() -> None:
-    assert share_interval(-0.004, 0.0012) == "\u22120.40 % to +0.12 %"
+    assert points_interval(-0.004, 0.0012) == "\u22120.40 pp to +0.12 pp"
     assert between(0.9862, 0.99881) == "98.62 % to 99.881 %"
     assert between(float("nan"), 1.0) == ""
-    assert signed_share(0.0012) == "+0.120 %"
+    assert signed_points(0.0012) == "+0.120 pp"
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.234, "1.23"), (12.34, "12.3"), (1234.5, "1,234")])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from qtool.statistics.interval import Interval, student_interval, two_sided
-from qtool.statistics.noninferiority import Decision, decide, decide_interval, decide_share, holm
+from qtool.statistics.noninferiority import Decision, decide_interval, decide_share, holm
 from qtool.statistics.proportions import share_lower, share_upper
 
 NAN = math.nan
@@ -36,8 +36,6 @@ def test_three_verdicts() -> None:
     # (1.645 * 0.001 / 0.0005)² = 10.8 times the rows; to two digits, upwards.
     assert decide_interval(worsening(0.0005, 0.001), 0.001, 1000).rows_needed == 11_000
     assert decide_interval(worsening(0.0015, 0.001), 0.001, 1000).rows_needed == 11_000
-    assert decide(0.0015, 0.001, 0.001, 0.95, 1000).rows_needed == 11_000
-    assert decide(0.0015, 0.0, 0.001, 0.95, 1000) == Decision("fail", 0.0015)
 
 
 def test_at_the_margin() -> None:

@@ -11,6 +11,8 @@ from scipy.stats import chi2, chi2_contingency, power_divergence
 
 from qtool.statistics.value_at_risk import christoffersen, christoffersen_independence, kupiec
 
+NEAR_ONE = 1e-5  # the p-value falls with the square root of a statistic that is 0 but for rounding
+
 
 def series(hits: int, periods: int):
     return np.arange(periods) < hits
@@ -57,7 +59,7 @@ def test_kupiec_equals_the_likelihood_ratio_of_scipy(periods, data, expected) ->
     reference = power_divergence(observed, by_model, lambda_="log-likelihood")
     found = kupiec(series(hits, periods), expected)
     assert found.statistic == pytest.approx(reference.statistic, abs=1e-9)
-    assert found.p_value == pytest.approx(reference.pvalue, abs=1e-9)
+    assert found.p_value == pytest.approx(reference.pvalue, abs=NEAR_ONE)
 
 
 def test_independence_equals_published_figure() -> None:
@@ -84,10 +86,10 @@ def test_independence_equals_the_table_of_transitions(exceedances) -> None:
     if table.sum(0).all() and table.sum(1).all():
         reference = chi2_contingency(table, correction=False, lambda_="log-likelihood")
         assert found.statistic == pytest.approx(reference.statistic, abs=1e-9)
-        assert found.p_value == pytest.approx(reference.pvalue, abs=1e-9)
+        assert found.p_value == pytest.approx(reference.pvalue, abs=NEAR_ONE)
     else:
         assert found.statistic == pytest.approx(0, abs=1e-12)
-        assert found.p_value == pytest.approx(1, abs=1e-5)
+        assert found.p_value == pytest.approx(1, abs=NEAR_ONE)
 
 
 def test_clustered_exceedances_are_found_and_none_say_nothing() -> None:

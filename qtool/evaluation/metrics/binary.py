@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from qtool.errors import DataError, ModelError
-from qtool.evaluation.metrics.metric import Build, Floats, Metric, mean_of, ratio
+from qtool.evaluation.metrics.metric import Build, Floats, Metric, mean_of, ratio, summed
 from qtool.evaluation.sample import Predictions, Sample, Statistic, Weights
 
 Labels = NDArray[np.int8]
@@ -36,8 +36,8 @@ def auc(true: Floats, false: Floats) -> float:
 
     Source: scikit-learn ``roc_auc_score``.
     """
-    twice = true[0] * false[0] + (false[1:] - false[:-1]) @ (true[1:] + true[:-1])
-    return ratio(float(twice), 2 * true[-1] * false[-1])
+    twice = true[0] * false[0] + summed(false[1:] - false[:-1], true[1:] + true[:-1])
+    return ratio(twice, 2 * true[-1] * false[-1])
 
 
 def gini(true: Floats, false: Floats) -> float:
@@ -69,8 +69,8 @@ def pr_auc(true: Floats, false: Floats) -> float:
     flagged = true + false
     # Where none is flagged, no positive is either.
     precision = true / np.maximum(flagged, SMALLEST_WEIGHT, out=flagged)
-    area = true[0] * precision[0] + (true[1:] - true[:-1]) @ precision[1:]
-    return ratio(float(area), true[-1])
+    area = true[0] * precision[0] + summed(true[1:] - true[:-1], precision[1:])
+    return ratio(area, true[-1])
 
 
 def recall_at_fpr(rate: float, true: Floats, false: Floats) -> float:

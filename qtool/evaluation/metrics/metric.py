@@ -50,6 +50,15 @@ def ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
+def summed(weights: Floats, terms: Floats) -> float:
+    """Returns the sum of the products, (rows,) each.
+
+    Not ``@``: BLAS divides a product of 10,000 rows among threads, which wait for each other at
+    every draw. Where other processes want the cores too that took 40 ms instead of 0.1.
+    """
+    return float(np.einsum("i,i", weights, terms))
+
+
 def of_sums(figure: Callable[..., float], *terms: Floats) -> Statistic:
     """Returns the statistic ``figure(sum of the first terms, sum of the second, …)``.
 
@@ -58,9 +67,13 @@ def of_sums(figure: Callable[..., float], *terms: Floats) -> Statistic:
         terms: float64, one value, or k, per row.
     """
     once = [term.sum(axis=0) for term in terms]
+    columns = [np.ascontiguousarray(term.T) for term in terms]
 
     def statistic(weights: Weights | None) -> float:
-        return figure(*(once if weights is None else [weights @ term for term in terms]))
+        if weights is None:
+            return figure(*once)
+        # As in ``summed``; one column after the other, each contiguous.
+        return figure(*(np.einsum("...i,i", column, weights) for column in columns))
 
     return statistic
 
@@ -70,7 +83,7 @@ def mean_of(terms: Floats) -> Statistic:
     once = ratio(float(terms.sum()), len(terms))
 
     def statistic(weights: Weights | None) -> float:
-        return once if weights is None else ratio(float(weights @ terms), weights.sum())
+        return once if weights is None else ratio(summed(weights, terms), weights.sum())
 
     return statistic
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qtool.errors import ModelError
 from qtool.evaluation.metrics.metric import Metric
@@ -38,8 +39,10 @@ def own_metric(reference: str, pythonpath: Path | None) -> Metric:
         raise ModelError(where, f"better = {better!r}", "'higher' or 'lower'")
 
     def build(sample: Sample, predictions: Predictions) -> Statistic:
+        once = _read_only(sample.labels), _read_only(predictions)
+
         def statistic(weights: Weights | None) -> float:
-            given = sample.labels, predictions
+            given = once
             if weights is not None:
                 rows = np.repeat(np.arange(len(sample)), weights.astype(np.int64))
                 given = sample.labels[rows], predictions[rows]
@@ -52,3 +55,10 @@ def own_metric(reference: str, pythonpath: Path | None) -> Metric:
         return statistic
 
     return Metric(reference, reference.rpartition(":")[2], better, build)
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns a view: what the user's function wrote would change all other metrics."""
+    view = values.view()
+    view.flags.writeable = False
+    return view

@@ -28,7 +28,7 @@ from qtool.statistics.bootstrap import (
 )
 from qtool.statistics.delong import delong
 from qtool.statistics.interval import Interval, two_sided
-from qtool.statistics.proportions import paired_shares
+from qtool.statistics.proportions import paired_shares, share_upper
 
 CLUSTERS, BLOCKS, STRATA, ROWS = (
     "paired bootstrap of clusters",
@@ -216,8 +216,25 @@ def _change(
 
 def _auc(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
     found = delong(sample.labels, sample.fp32, sample.int8)
-    doubt = Doubt(found.interval(confidence), found.bounds(BOUND_CONFIDENCE))
+    if found.variance == 0:
+        positives = int((sample.labels == 1).sum())
+        scarce = min(positives, len(sample) - positives)
+        doubt = Doubt(
+            _unchanged(scarce, (1 + confidence) / 2), _unchanged(scarce, BOUND_CONFIDENCE)
+        )
+    else:
+        doubt = Doubt(found.interval(confidence), found.bounds(BOUND_CONFIDENCE))
     return found.first, found.second, doubt
+
+
+def _unchanged(rows: int, confidence: float) -> Interval:
+    """Returns the interval of the change of an AUC when no row of the scarcer class changed rank.
+
+    So may a share of all rows that is below the exact bound of 0 of ``rows``, and each moves the
+    AUC by its weight at most.
+    """
+    most = share_upper(0, rows, confidence)
+    return Interval(0.0, -most, most, most)
 
 
 def _gini(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:

@@ -93,7 +93,7 @@ def spread_rows(
             f"{reference.source}, column {column!r}",
             "the same value in every calibration row",
             "values to vary it between",
-            f"Remove it from {where}.",
+            f"Remove {where}.",
         )
     return rows[first].astype(np.int64)
 

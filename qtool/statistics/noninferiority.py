@@ -6,8 +6,8 @@ the time; ``fail`` when the lower bound lies above it. Bounds come from ``DeLong
 ``bootstrap_bounds``, or are the ends of an interval of confidence ``two_sided(confidence)``.
 
 One margin that every segment must keep needs no correction to pass (Berger 1982, Technometrics
-24(4): all must pass at once); with k segments each of which may fail the model, or is looked at by
-itself, ``holm`` says at which confidence each is judged.
+24(4): all must pass at once); where each of k segments may fail the model, each is judged at
+1 - (1 - confidence) / k.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from qtool.statistics.interval import Interval
 from qtool.statistics.proportions import share_lower, share_upper
@@ -79,30 +76,6 @@ def decide_share(hits: int, rows: int, margin: float, confidence: float) -> Deci
     if share_lower(hits, rows, confidence) > margin:
         return Decision("fail", share_lower(hits, rows, confidence))
     return Decision("undecided", upper, _rows_for_share(hits / rows, rows, margin, confidence))
-
-
-def holm(p_values: ArrayLike, confidence: float) -> NDArray[np.float64]:
-    """Returns the confidence at which each of k hypotheses is judged, so that all hold at once.
-
-    The smallest p-value is judged at 1 - (1 - confidence) / k, the next one, if that was rejected,
-    at k - 1, and so on; from the first that is not rejected the confidence stays. Without
-    p-values give 1 for each: all are judged at the first confidence.
-
-    Args:
-        p_values: shape (k,), such as those of shares at their margin.
-        confidence: of all together, in (0, 1).
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6(2).
-    """
-    values = np.asarray(p_values, np.float64)
-    order = np.argsort(values, kind="stable")
-    levels = (1 - confidence) / np.arange(values.size, 0, -1)
-    kept = np.flatnonzero(~(values[order] <= levels))
-    if kept.size:
-        levels[kept[0] :] = levels[kept[0]]
-    confidences = np.empty(values.size)
-    confidences[order] = 1 - levels
-    return confidences
 
 
 def _rows_for_share(share: float, rows: int, margin: float, confidence: float) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from scipy.optimize import brentq
-from scipy.stats import beta, binom, binomtest, norm
+from scipy.stats import beta, binomtest, norm
 
 from qtool.statistics.interval import Interval
 
@@ -54,15 +54,6 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """
     rows = first_only + second_only
     return float(binomtest(first_only, rows).pvalue) if rows else 1.0
-
-
-def mcnemar_mid_p(first_only: int, second_only: int) -> float:
-    """Returns McNemar's mid-p-value, which is less conservative with few differing rows.
-
-    Source: Fagerland, Lydersen, Laake 2013, BMC Medical Research Methodology 13:91.
-    """
-    fewer, rows = min(first_only, second_only), first_only + second_only
-    return float(2 * binom.cdf(fewer, rows, 0.5) - binom.pmf(fewer, rows, 0.5))
 
 
 def paired_shares(first_only: int, second_only: int, rows: int, confidence: float) -> Interval:

@@ -121,3 +121,13 @@ def test_shards_in_any_order_give_the_same_figures(shards):
     expected = compare(sample, binary.METRICS, pairing())
     assert compare(together, binary.METRICS, pairing()) == expected
     assert compare(in_order, binary.METRICS, pairing()) == expected
+
+
+def test_few_rows_without_a_change_of_rank_prove_little():
+    """0 of 20 rows: up to 14 % of all may change."""
+    labels = np.repeat(np.array([0, 1], np.int8), 20)
+    same = np.linspace(0, 1, 40, dtype=np.float32)
+    (auc,) = compare(Sample(np.arange(40), labels, same, same), (AUC,), pairing())
+    assert auc.change == 0
+    assert auc.bound_high == pytest.approx(1 - 0.05 ** (1 / 20))
+    assert auc.high == pytest.approx(1 - 0.025 ** (1 / 20))

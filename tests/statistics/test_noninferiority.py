@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from qtool.statistics.interval import Interval, student_interval, two_sided
-from qtool.statistics.noninferiority import Decision, decide_interval, decide_share, holm
+from qtool.statistics.noninferiority import Decision, decide_interval, decide_share
 from qtool.statistics.proportions import share_lower, share_upper
 
 NAN = math.nan
@@ -98,17 +98,3 @@ def test_the_rows_that_a_share_needs_decide(hits, rows, margin) -> None:
         assert share_upper(more / 1.12, found.rows_needed / 1.12, 0.95) > margin
     else:
         assert share_lower(more, found.rows_needed, 0.95) > margin
-
-
-def test_holm_by_hand() -> None:
-    # 0.005 <= 0.05 / 4; 0.01 <= 0.05 / 3; 0.03 > 0.05 / 2, where it stays.
-    expected = [1 - 0.05 / 3, 1 - 0.05 / 2, 1 - 0.05 / 2, 1 - 0.05 / 4]
-    assert holm([0.01, 0.04, 0.03, 0.005], 0.95).tolist() == pytest.approx(expected)
-    assert holm([1.0, 1.0], 0.95).tolist() == pytest.approx([0.975, 0.975])
-    assert holm([], 0.95).tolist() == []
-
-
-def test_holm_rejects_what_statsmodels_rejects() -> None:
-    # statsmodels 0.15: multipletests([0.01, 0.04, 0.03, 0.005], method="holm")
-    p_values = np.array([0.01, 0.04, 0.03, 0.005])
-    assert (p_values <= 1 - holm(p_values, 0.95)).tolist() == [True, False, False, True]

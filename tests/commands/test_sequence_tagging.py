@@ -33,7 +33,7 @@ class Tagger(nn.Module):
 CONFIG = """\
 name: invoices
 task: sequence_tagging
-model: {torch: 'networks:build'}
+model: {torch: 'taggers:build'}
 data:
   source: invoices.parquet
   label: fields
@@ -75,7 +75,7 @@ def folder(tmp_path_factory):
         "sender": random.choice(["north", "south"], ROWS),
     }
     pq.write_table(pa.table(columns), folder / "invoices.parquet")
-    (folder / "networks.py").write_text(NETWORK)
+    (folder / "taggers.py").write_text(NETWORK)
     (folder / "config.yaml").write_text(CONFIG)
     return folder
 

@@ -43,7 +43,7 @@ def cost_per_million_rows(
     """Returns what a million rows cost on cores that do nothing else, in the price's currency.
 
     Args:
-        call_us: mean latency of one call, microseconds.
+        call_us: latency of one call, microseconds.
         batch_size: rows per call.
         cores: that one call occupies, whether or not it keeps them busy: its threads.
         price_per_core_hour: of one core.

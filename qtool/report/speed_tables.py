@@ -56,13 +56,16 @@ def speedup_text(result: LatencyResult) -> str:
 
 
 def cost_table(evaluation: Evaluation) -> Table:
-    """Returns what a million rows cost; no rows without a price."""
+    """Returns what a million rows cost at the median latency; no rows without a price.
+
+    The mean holds what other processes cost, too.
+    """
     price = evaluation.price_per_core_hour
     rows = []
     for result in evaluation.latency if price is not None else ():
         assert price is not None
         fp32, int8 = (
-            cost_per_million_rows(summarize(calls).mean, result.batch_size, result.threads, price)
+            cost_per_million_rows(summarize(calls).p50, result.batch_size, result.threads, price)
             for calls in (result.fp32_us, result.int8_us)
         )
         rows.append(
@@ -72,9 +75,9 @@ def cost_table(evaluation: Evaluation) -> Table:
                 *(number(value) for value in (fp32, int8, fp32 - int8)),
             )
         )
-    title = "Cost of a million rows"
+    title = "Cost of a million rows at the median latency"
     if price is not None:
-        title += f" at {price:g} per core and hour"
+        title += f", {price:g} per core and hour"
     return Table(title, ("Batch", "Threads", "FP32", "INT8", "Saved"), "rrrrr", tuple(rows))
 
 

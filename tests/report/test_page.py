@@ -167,7 +167,11 @@ def test_everything_that_was_measured_is_on_the_page(full_page: str) -> None:
     for title in ("By segment", "Adverse impact", "Reasons", "Changed rows", "Throughput",
                   "Start of a process", "Training"):  # fmt: skip
         assert title in titles
-    for title in ("Tests", "Monotonicity", "Cost of a million rows at 0.04 per core and hour"):
+    for title in (
+        "Tests",
+        "Monotonicity",
+        "Cost of a million rows at the median latency, 0.04 per core and hour",
+    ):
         assert f"<h2>{title}</h2>" in page
 
 

@@ -30,6 +30,11 @@ from qtool.statistics.delong import delong
 from qtool.statistics.interval import Interval, two_sided
 from qtool.statistics.proportions import paired_shares, share_upper
 
+SHARES = (
+    *("ks", "recall_at", "hit_rate", "ndcg_at", "map_at", "mrr", "macro_f1"),
+    *("entity_f1", "token_accuracy", "accuracy"),
+)
+"""Metrics from 0 to 1 that often do not move at all: draws of nothing but zeros prove little."""
 CLUSTERS, BLOCKS, STRATA, ROWS = (
     "paired bootstrap of clusters",
     "paired bootstrap of blocks of {} rows",
@@ -174,6 +179,8 @@ def _resampled(
                 )
             )
         )
+        if metric.name.startswith(SHARES) and not drawn[metric.name].any() and int8 == fp32:
+            doubt = _no_change(_scarce(part), pairing.section.confidence)
         found[metric.name] = _change(
             metric, fp32, int8, doubt, pairing.section, pairing.words(len(part)), len(sample)
         )
@@ -217,24 +224,31 @@ def _change(
 def _auc(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
     found = delong(sample.labels, sample.fp32, sample.int8)
     if found.variance == 0:
-        positives = int((sample.labels == 1).sum())
-        scarce = min(positives, len(sample) - positives)
-        doubt = Doubt(
-            _unchanged(scarce, (1 + confidence) / 2), _unchanged(scarce, BOUND_CONFIDENCE)
-        )
+        doubt = _no_change(_scarce(sample), confidence)
     else:
         doubt = Doubt(found.interval(confidence), found.bounds(BOUND_CONFIDENCE))
     return found.first, found.second, doubt
 
 
-def _unchanged(rows: int, confidence: float) -> Interval:
-    """Returns the interval of the change of an AUC when no row of the scarcer class changed rank.
+def _scarce(sample: Sample) -> int:
+    """Returns the rows of the scarcer class of a binary task, all rows of another."""
+    if sample.labels.dtype != np.int8:
+        return len(sample)
+    positives = int((sample.labels == 1).sum())
+    return min(positives, len(sample) - positives)
 
-    So may a share of all rows that is below the exact bound of 0 of ``rows``, and each moves the
-    AUC by its weight at most.
+
+def _no_change(rows: int, confidence: float) -> Doubt:
+    """Returns how sure a change of 0 is of a share that none of the rows has moved.
+
+    As many of all rows may move it as the exact bound of 0 of ``rows`` allows, each by its weight.
     """
-    most = share_upper(0, rows, confidence)
-    return Interval(0.0, -most, most, most)
+
+    def within(one_sided: float) -> Interval:
+        most = share_upper(0, rows, one_sided)
+        return Interval(0.0, -most, most, most)
+
+    return Doubt(within((1 + confidence) / 2), within(BOUND_CONFIDENCE))
 
 
 def _gini(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:

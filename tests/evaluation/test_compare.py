@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -131,3 +132,14 @@ def test_few_rows_without_a_change_of_rank_prove_little():
     assert auc.change == 0
     assert auc.bound_high == pytest.approx(1 - 0.05 ** (1 / 20))
     assert auc.high == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+def test_draws_of_nothing_but_zeros_prove_little():
+    """Scores that move without a change of rank leave KS as it is in every draw."""
+    sample = scores(100)
+    moved = dataclasses.replace(sample, int8=np.sqrt(sample.fp32).astype(np.float32))
+    ks, brier = compare(moved, (KS, BRIER), pairing())
+    scarce = min(sample.labels.sum(), (1 - sample.labels).sum())
+    assert ks.change == 0
+    assert ks.bound_high == pytest.approx(1 - 0.05 ** (1 / scarce))
+    assert brier.low < brier.change < brier.high < 0 or 0 < brier.low < brier.change < brier.high

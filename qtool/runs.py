@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qtool.errors import OutputError, QtoolError, StaleArtifactError, UsageError
+from qtool.errors import OutputError, QtoolError, StaleArtifactError, UsageError, reading
 
 RECORD = "stage.json"
 
@@ -194,6 +194,19 @@ def sha256_of(path: Path) -> str:
     return hashed.hexdigest()
 
 
+def output_of(folder: Path, name: str) -> Path:
+    """Returns a file of a finished stage.
+
+    Raises:
+        StaleArtifactError: it, or the record of the stage, is not as the stage wrote it.
+    """
+    record = folder / RECORD
+    with reading("the record of a stage", str(record)):
+        expected = json.loads(record.read_text(encoding="utf-8"))["outputs"][name]
+    _check_unchanged(folder / name, expected)
+    return folder / name
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file: on disk when this returns, never half-written under its name."""
     write_pieces(path, [data])
@@ -241,12 +254,15 @@ def _is_current(folder: Path, key: str) -> bool:
     if stored_key != key:
         return False
     for name, expected in outputs.items():
-        file = folder / name
-        if not file.is_file():
-            raise _changed(file, "missing")
-        if sha256_of(file) != expected:
-            raise _changed(file, "changed after it was made")
+        _check_unchanged(folder / name, expected)
     return True
+
+
+def _check_unchanged(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise _changed(file, "missing")
+    if sha256_of(file) != expected:
+        raise _changed(file, "changed after it was made")
 
 
 def _check_made_here(folder: Path) -> None:

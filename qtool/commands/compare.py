@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from qtool.commands.evaluate import RESULT
 from qtool.commands.quantize import INT8_MODEL
-from qtool.errors import StaleArtifactError, UsageError, reading
+from qtool.errors import StaleArtifactError, UsageError
 from qtool.evaluation.results import Evaluation
 from qtool.graph.model_file import model_sha256
 from qtool.report.comparison import Judged, to_comparison_html
 from qtool.report.stored import from_stored
-from qtool.runs import RECORD, sha256_of, write_text
+from qtool.runs import RECORD, output_of, write_text
 
 EVALUATE = "evaluate"
 INT8_STAGES = ("quantize", "train-qat")
@@ -62,7 +61,7 @@ def read_evaluation(directory: Path) -> Evaluation:
             "a directory such as runs/NAME with a finished evaluation",
             "Run 'qtool evaluate' first.",
         )
-    result = _unchanged(folder, RESULT)
+    result = output_of(folder, RESULT)
     evaluation = from_stored(result.read_bytes(), str(result))
     _check_model(directory, evaluation)
     return evaluation
@@ -72,7 +71,7 @@ def _check_model(directory: Path, evaluation: Evaluation) -> None:
     """A run may hold both a quantized and a trained model; the evaluation is of one of them."""
     folders = [directory / stage for stage in INT8_STAGES]
     found = [
-        model_sha256(_unchanged(folder, INT8_MODEL))
+        model_sha256(output_of(folder, INT8_MODEL))
         for folder in folders
         if (folder / RECORD).is_file()
     ]
@@ -83,21 +82,6 @@ def _check_model(directory: Path, evaluation: Evaluation) -> None:
             "an evaluation of the model that is there",
             "Run 'qtool evaluate' again.",
         )
-
-
-def _unchanged(folder: Path, name: str) -> Path:
-    """Returns a file of a stage, when it is as the stage wrote it."""
-    record, file = folder / RECORD, folder / name
-    with reading("the record of a stage", str(record)):
-        expected = json.loads(record.read_text(encoding="utf-8"))["outputs"][name]
-    if not file.is_file() or sha256_of(file) != expected:
-        raise StaleArtifactError(
-            str(file),
-            "changed after it was made",
-            "the file as the stage wrote it",
-            "Make it again with --force.",
-        )
-    return file
 
 
 def _names(directories: Sequence[Path]) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from qtool.commands.calibrate import read_plan
 from qtool.commands.context import Context
@@ -50,7 +48,6 @@ from qtool.evaluation.moves import moves
 from qtool.evaluation.parity import unfused_parity
 from qtool.evaluation.results import (
     ColdStart,
-    DecisionChange,
     Evaluation,
     ImpactRatio,
     LatencyResult,
@@ -163,10 +160,15 @@ def _evaluation(
     pairing = Pairing(
         section.resampling, experiment.task, experiment.data.split.by == "time", experiment.seed
     )
+    threshold, rule = _threshold(context, models, sample) if binary else (None, "")
+    costs, asked = section.decision.cost, [*metrics]
+    if costs is not None and threshold is not None:
+        asked.append(cost_metric(costs, threshold))
     with context.progress.task("metrics") as task:
-        changes = compare(sample, metrics, pairing)
+        changes = compare(sample, asked, pairing)
         task.advance()
-    threshold, rule = _threshold(context, models) if binary else (None, "")
+    cost = next(iter(changes[len(metrics) :]), None)
+    speed = _speed(context, models)
     judging = Judging(context, models, sample, metrics[0], pairing, threshold)
     segments, fairness = judging.segments(), judging.fairness()
     evaluation = Evaluation(
@@ -176,10 +178,8 @@ def _evaluation(
         qat=experiment.train_qat is not None,
         rows=len(sample),
         positives=int(sample.labels.sum()) if binary else None,
-        metrics=changes,
-        decisions=None
-        if threshold is None
-        else _decisions(sample, threshold, rule, section, pairing),
+        metrics=changes[: len(metrics)],
+        decisions=None if threshold is None else decision_change(sample, threshold, rule, cost),
         agreements=agreements(sample, experiment.task, section),
         tests=() if section.risk is None else risk_tests(sample, section),
         sizes_bytes={
@@ -190,7 +190,7 @@ def _evaluation(
         parity=_parity(context, models),
         moves=moves(sample, experiment.task, section),
         layer_errors=_layer_errors(context, models),
-        latency=_latency(context, models),
+        latency=speed.latency,
         gates=(),
         provenance=_provenance(context, models),
         notes=(*_notes(context, models), *_not_judged(section, segments, fairness)),
@@ -200,8 +200,8 @@ def _evaluation(
         monotonicity=judging.monotonicity(),
         reasons=judging.reasons(),
         robustness=judging.robustness(),
-        throughput=_throughput(context, models),
-        cold=_cold(context, models),
+        throughput=speed.throughput,
+        cold=speed.cold,
         price_per_core_hour=section.latency.price_per_core_hour,
         quantiles=tuple(quantile_levels(experiment) or ()),
         classes=dataset(context).fitted.encoder.classes or (),
@@ -209,22 +209,12 @@ def _evaluation(
     return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
 
 
-def _threshold(context: Context, models: Models) -> tuple[float, str]:
+def _threshold(context: Context, models: Models, sample: Sample) -> tuple[float, str]:
     section = context.experiment.evaluation.decision.threshold
-    if isinstance(section, ThresholdValue):
-        return section.value, "fixed score"
-    calibration = scored(context, models, "calibration")
-    return operating_threshold(section, calibration.labels, calibration.fp32)
-
-
-def _decisions(
-    sample: Sample, threshold: float, rule: str, section: EvaluationSection, pairing: Pairing
-) -> DecisionChange:
-    cost = None
-    if section.decision.cost is not None:
-        metric = cost_metric(section.decision.cost, threshold)
-        (cost,) = compare(sample, (metric,), pairing)
-    return decision_change(sample, threshold, rule, cost)
+    # A fixed score needs no rows.
+    fixed = isinstance(section, ThresholdValue)
+    known = sample if fixed else scored(context, models, "calibration")
+    return operating_threshold(section, known.labels, known.fp32)
 
 
 def _parity(context: Context, models: Models) -> Parity | None:
@@ -255,57 +245,27 @@ def _history(context: Context, folder: Path) -> History | None:
     return History.from_json(path.read_text(encoding="utf-8"), str(path))
 
 
-def _latency(context: Context, models: Models) -> tuple[LatencyResult, ...]:
+class _Speed(NamedTuple):
+    latency: tuple[LatencyResult, ...] = ()
+    throughput: tuple[ThroughputResult, ...] = ()
+    cold: tuple[ColdStart, ...] = ()
+
+
+def _speed(context: Context, models: Models) -> _Speed:
     section, target = context.experiment.evaluation.latency, context.experiment.target
     if not section.enabled:
-        return ()
-    return measure_latency(
-        _baselines(models),
-        models.int8,
-        _timed_rows(context),
-        target.batch_sizes,
-        target.threads,
-        section,
-        context.progress,
+        return _Speed()
+    rows = next(dataset(context).batches("evaluation", max(target.batch_sizes))).inputs
+    served = rows, target.batch_sizes, target.threads
+    baselines = {"prepared": models.prepared, "original": models.original}
+    given = (baselines, models.int8, *served, section, context.progress)
+    return _Speed(
+        measure_latency(*given),
+        measure_throughput(*given) if section.sessions else (),
+        measure_cold(models.original, models.int8, *served, context.progress)
+        if section.cold
+        else (),
     )
-
-
-def _throughput(context: Context, models: Models) -> tuple[ThroughputResult, ...]:
-    section, target = context.experiment.evaluation.latency, context.experiment.target
-    if not section.enabled or not section.sessions:
-        return ()
-    return measure_throughput(
-        _baselines(models),
-        models.int8,
-        _timed_rows(context),
-        target.batch_sizes,
-        target.threads,
-        section,
-        context.progress,
-    )
-
-
-def _cold(context: Context, models: Models) -> tuple[ColdStart, ...]:
-    section, target = context.experiment.evaluation.latency, context.experiment.target
-    if not section.enabled or not section.cold:
-        return ()
-    return measure_cold(
-        models.original,
-        models.int8,
-        _timed_rows(context),
-        target.batch_sizes,
-        target.threads,
-        context.progress,
-    )
-
-
-def _baselines(models: Models) -> dict[str, Path]:
-    return {"prepared": models.prepared, "original": models.original}
-
-
-def _timed_rows(context: Context) -> dict[str, NDArray[Any]]:
-    most = max(context.experiment.target.batch_sizes)
-    return next(dataset(context).batches("evaluation", most)).inputs
 
 
 def _size_bytes(model: Path) -> int:

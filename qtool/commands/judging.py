@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,19 @@ from numpy.typing import NDArray
 
 from qtool.commands.context import Context
 from qtool.commands.prepare import dataset
-from qtool.commands.scoring import Models, batch_rows
+from qtool.commands.scoring import Models, batch_rows, predictor
 from qtool.config.evaluation import Evaluation
 from qtool.config.task import CLASSIFICATION
-from qtool.data.batch import join
+from qtool.data.batch import Batch, join, rechunk
 from qtool.data.blocks import Block
 from qtool.data.dataset import Dataset
 from qtool.data.encoding import Encoder
 from qtool.data.sampling import Smallest, choose_rows
-from qtool.errors import ConfigError
 from qtool.evaluation.compare import Pairing, compare_part
 from qtool.evaluation.decisions import flagged
 from qtool.evaluation.fairness import impact_ratios
 from qtool.evaluation.metrics.metric import Metric
 from qtool.evaluation.monotonicity import monotonicity
-from qtool.evaluation.predictions import predictions
 from qtool.evaluation.reasons import nothing_explained, reason_stability
 from qtool.evaluation.results import (
     ImpactRatio,
@@ -87,11 +86,8 @@ class Judging:
         section = self.section.fairness
         if section is None:
             return ()
-        threshold = self._threshold("evaluation.fairness")
         confidence = self.section.resampling.confidence
-        return impact_ratios(
-            self.sample, *flagged(self.sample, threshold), section, confidence, self.pairing.seed
-        )
+        return impact_ratios(self.sample, *self._flagged(), section, confidence, self.pairing.seed)
 
     def monotonicity(self) -> tuple[MonotonicityResult, ...]:
         """Returns how often a column moves the score against its direction."""
@@ -107,7 +103,7 @@ class Judging:
         section = self.section.reason_codes
         if section is None:
             return None
-        by_fp32, _ = flagged(self.sample, self._threshold("evaluation.reason_codes"))
+        by_fp32, _ = self._flagged()
         if not by_fp32.any():
             return nothing_explained(section)
         block = self._data.block(self._some(self.sample.rows[by_fp32], section.rows))
@@ -142,8 +138,8 @@ class Judging:
             batch,
             reference.inputs,
             self._encoder,
-            Model(lambda inputs: self._score(inputs)[0], fp32),
-            Model(lambda inputs: self._score(inputs)[1], int8),
+            Model(partial(self._predict, self._predictors[0]), fp32),
+            Model(partial(self._predict, self._predictors[1]), int8),
             Judge(
                 lambda part: compare_part(part, self.metric, self.pairing),
                 self._decide if self.pairing.task in CLASSIFICATION else None,
@@ -158,15 +154,13 @@ class Judging:
             return np.asarray(found >= np.float32(self.threshold))
         return np.asarray(found.argmax(axis=1))
 
-    def _threshold(self, where: str) -> float:
-        if self.threshold is None:
-            task = self.context.experiment.task
-            raise ConfigError(where, f"the task {task}", "binary_classification, which decides")
-        return self.threshold
+    def _flagged(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        assert self.threshold is not None  # the config allows what needs it for such tasks only
+        return flagged(self.sample, self.threshold)
 
     def _flips(self) -> NDArray[np.bool_] | None:
         if self.threshold is not None:
-            fp32, int8 = flagged(self.sample, self.threshold)
+            fp32, int8 = self._flagged()
             return np.asarray(fp32 != int8)
         if self.pairing.task == "multiclass_classification":
             classes = self.sample.fp32.argmax(axis=1), self.sample.int8.argmax(axis=1)
@@ -179,24 +173,21 @@ class Judging:
         return np.sort(chosen.rows(most))
 
     def _score(self, inputs: Inputs) -> tuple[Predictions, Predictions]:
+        fp32, int8 = (self._predict(predict, inputs) for predict in self._predictors)
+        return fp32, int8
+
+    def _predict(self, predict: Callable[[Batch], Predictions], inputs: Inputs) -> Predictions:
         """Scores rows as the evaluation does: in batches of the same size."""
-        experiment = self.context.experiment
-        size, rows = batch_rows(experiment, self.models.plan), len(next(iter(inputs.values())))
-        found: tuple[list[Predictions], list[Predictions]] = ([], [])
-        for start in range(0, rows, size):
-            part = {name: array[start : start + size] for name, array in inputs.items()}
-            count = min(size, rows - start)
-            for session, pieces in zip(self._sessions, found, strict=True):
-                output = session.run(part)[session.output_names[0]]
-                kind = experiment.model.output
-                pieces.append(predictions(experiment.task, kind, output, count, session.where))
-        return np.concatenate(found[0]), np.concatenate(found[1])
+        rows = Batch(np.arange(len(next(iter(inputs.values())))), None, inputs)
+        size = batch_rows(self.context.experiment, self.models.plan)
+        return np.concatenate([predict(batch) for batch in rechunk([rows], size)])
 
     @cached_property
-    def _sessions(self) -> tuple[Session, Session]:
+    def _predictors(self) -> tuple[Callable[[Batch], Predictions], Callable[[Batch], Predictions]]:
+        experiment = self.context.experiment
         return (
-            Session(self.models.original, "the FP32 model"),
-            Session(self.models.int8, "the INT8 model"),
+            predictor(experiment, Session(self.models.original, "the FP32 model")),
+            predictor(experiment, Session(self.models.int8, "the INT8 model")),
         )
 
     @cached_property

@@ -120,24 +120,27 @@ def scored(
 
 def reader(experiment: Experiment, sessions: tuple[Session, Session]) -> Callable[[Batch], Sample]:
     """Returns what scores a batch with FP32 and INT8."""
-    kind, task = experiment.model.output, experiment.task
-    if task == "language_model":
+    if experiment.task == "language_model":
         return _token_reader(experiment, sessions)
-    if task == "sequence_tagging":
+    if experiment.task == "sequence_tagging":
         return lambda batch: _tagged(batch, sessions)
+    fp32, int8 = (predictor(experiment, session) for session in sessions)
+    return lambda batch: _sample(batch, fp32(batch), int8(batch))
 
+
+def predictor(experiment: Experiment, session: Session) -> Callable[[Batch], Predictions]:
+    """Returns what scores a batch with one model, of a task whose outputs are judged by row."""
+    kind, task = experiment.model.output, experiment.task
     gaussian = any(isinstance(loss, GaussianNll) for loss in _losses(experiment))
 
-    def read(batch: Batch) -> Sample:
-        fp32, int8 = (
-            predictions(task, kind, _first(session, batch), len(batch), session.where)
-            for session in sessions
+    def predict(batch: Batch) -> Predictions:
+        found: Predictions = predictions(
+            task, kind, _first(session, batch), len(batch), session.where
         )
-        if gaussian:  # the means; behind them are the log variances
-            fp32, int8 = (found[:, : found.shape[1] // 2] for found in (fp32, int8))
-        return _sample(batch, fp32, int8)
+        # Behind the means are the log variances.
+        return found[:, : found.shape[1] // 2] if gaussian else found
 
-    return read
+    return predict
 
 
 def batch_rows(experiment: Experiment, plan: Plan) -> int:

@@ -16,12 +16,11 @@ from qtool.config.evaluation import Cost, Threshold, ThresholdValue
 from qtool.errors import DataError
 from qtool.evaluation.metrics.binary import check_labels, check_scores, equal_mass_edges
 from qtool.evaluation.metrics.metric import Metric
-from qtool.evaluation.results import DecisionChange, MetricChange
+from qtool.evaluation.results import BOUND_CONFIDENCE, DecisionChange, MetricChange
 from qtool.evaluation.sample import Sample, Statistic
 from qtool.numerics.psi import psi as psi_of_counts
 from qtool.statistics.proportions import mcnemar, share_upper
 
-CONFIDENCE = 0.95
 PSI_BINS = 10
 
 
@@ -102,7 +101,7 @@ def decision_change(
         flagged_int8=int(flagged_int8.sum()),
         to_flagged=to_flagged,
         to_passed=to_passed,
-        flip_share_upper=share_upper(to_flagged + to_passed, rows, CONFIDENCE),
+        flip_share_upper=share_upper(to_flagged + to_passed, rows, BOUND_CONFIDENCE),
         largest_score_change=float(np.abs(sample.int8.astype(np.float64) - sample.fp32).max()),
         score_psi=psi(sample.fp32, sample.int8),
         top_rank_correlation=top_rank_correlation(sample.fp32, sample.int8),

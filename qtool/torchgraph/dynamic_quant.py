@@ -29,7 +29,12 @@ def dynamic_quantize(x: Tensor) -> Tensor:
 
     Source: ONNX operator DynamicQuantizeLinear, opset 11; bit-equal to ONNX Runtime 1.31.
     """
-    return cast(Tensor, _DynamicQuantize.apply(x))  # type: ignore[no-untyped-call]
+    return with_scale(x)[0]
+
+
+def with_scale(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what ``dynamic_quantize`` does, and the scale (), which has no gradient."""
+    return cast(tuple[Tensor, Tensor], _DynamicQuantize.apply(x))  # type: ignore[no-untyped-call]
 
 
 def quantize_row_blocks(x: Tensor, block: int) -> Tensor:
@@ -61,9 +66,10 @@ def uint8_codes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 class _DynamicQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         codes, scale = uint8_codes(x)
-        return codes.mul_(scale)
+        ctx.mark_non_differentiable(scale)
+        return codes.mul_(scale), scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

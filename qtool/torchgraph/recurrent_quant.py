@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from qtool.torchgraph import mlas
-from qtool.torchgraph.dynamic_quant import dynamic_quantize, uint8_codes
+from qtool.torchgraph.dynamic_quant import uint8_codes, with_scale
 from qtool.torchgraph.nodes import Operator, attribute, chosen_outputs, given, refused
 
 Direction = Literal["forward", "reverse", "bidirectional"]
@@ -89,7 +89,7 @@ def dynamic_lstm(
         initial_h: (directions, batch, hidden); zeros when left out.
         initial_c: the same.
     """
-    x, x_scale = dynamic_quantize(x), uint8_codes(x.detach())[1]
+    x, x_scale = with_scale(x)
     w_scale, r_scale = (x.new_ones(len(w)) if s is None else s.detach().flatten() for s in scales)
     exact = not torch.is_grad_enabled()
     ways = []

@@ -136,9 +136,13 @@ def test_a_model_of_means_and_variances_is_judged_by_its_means(folder):
     (folder / "model.onnx").write_bytes(model_bytes(mlp(outputs=4)))
     quantized = settings(*TASKS["targets"], "evaluation.latency.enabled=false")
     loss = "train_qat={epochs: 1, batch_size: 200, loss: {name: gaussian_nll}}"
-    done = succeeded("evaluate", "config.yaml", "--quiet", "--json", *quantized, "--set", loss)
+    stress = "evaluation.robustness={noise: [0.1], rows: 50}"
+    done = succeeded(
+        "evaluate", "config.yaml", "--quiet", "--json", *quantized, *settings(loss, stress)
+    )
     document = json.loads(done.out)
     assert list(document["metrics"]) == ["mae", "rmse", "r2"]
+    assert document["robustness"][0]["metric"]["name"] == "mae"
 
 
 def test_a_gate_of_another_task_is_refused_before_any_work(folder):

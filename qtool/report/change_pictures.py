@@ -24,6 +24,7 @@ from qtool.report.svg import (
     HALF,
     WIDE,
     beside,
+    both_lines,
     figure,
     legend,
     name_rows,
@@ -243,20 +244,7 @@ def _stress(axes: Axes, shown: Sequence[StressResult], *, turned: bool) -> None:
     else:
         metrics = [one.metric for one in shown]
         found = [(metric.fp32, metric.int8, metric.low, metric.high) for metric in metrics]
-    fp32, int8, low, high = np.array(found).T
-    below, above = int8 - fp32 - low, high - (int8 - fp32)
-    axes.plot(levels, fp32, "o-", ms=6, lw=2.2, color=COLORS["fp32"], label="FP32")
-    axes.errorbar(
-        levels,
-        int8,
-        yerr=np.maximum((below, above), 0),
-        fmt="D--",
-        ms=4,
-        lw=1.4,
-        capsize=3,
-        color=COLORS["int8"],
-        label="INT8",
-    )
+    both_lines(axes, levels, np.array(found))
     axes.set_xticks(levels, [f"{level:g}" for level in levels])
     if turned:
         axes.yaxis.set_major_formatter(tick_text(share_tick))

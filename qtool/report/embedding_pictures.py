@@ -9,7 +9,7 @@ import numpy as np
 
 from qtool.evaluation.results import MetricChange
 from qtool.evaluation.sample import Sample
-from qtool.report.svg import COLORS, HALF, figure, legend, style, tick_text, to_svg
+from qtool.report.svg import COLORS, HALF, both_lines, figure, legend, style, tick_text, to_svg
 from qtool.report.text import count
 
 BINS = 40
@@ -55,22 +55,8 @@ def retrieval(family: Sequence[tuple[int, MetricChange]]) -> str:
     drawn = figure(HALF, 3.4)
     axes = drawn.subplots()
     at = [k for k, _ in family]
-    fp32 = [metric.fp32 for _, metric in family]
-    axes.plot(at, fp32, "o-", ms=7, lw=2.2, color=COLORS["fp32"], label="FP32")
-    axes.errorbar(
-        at,
-        [metric.int8 for _, metric in family],
-        yerr=[
-            [metric.change - metric.low for _, metric in family],
-            [metric.high - metric.change for _, metric in family],
-        ],
-        fmt="D--",
-        ms=4,
-        lw=1.4,
-        capsize=3,
-        color=COLORS["int8"],
-        label="INT8",
-    )
+    found = [(metric.fp32, metric.int8, metric.low, metric.high) for _, metric in family]
+    both_lines(axes, at, np.array(found))
     axes.set_xscale("log")
     axes.set_xticks(at, [count(k) for k in at])
     axes.xaxis.set_minor_formatter(tick_text(lambda k: ""))

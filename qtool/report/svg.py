@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 # Okabe and Ito 2008, "Color universal design": told apart with any colour vision deficiency.
 # The treatments use other hues than the two models, whose colours keep their meaning.
@@ -83,6 +85,30 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Labels the places 0, 1, … of the y axis from the top down."""
     axes.set_yticks(range(len(names)), [shown_label(name) for name in names], parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def both_lines(axes: Axes, places: Sequence[float], found: NDArray[np.float64]) -> None:
+    """Draws FP32 and INT8 over the places of the x axis, INT8 with the interval of its change.
+
+    Args:
+        axes: drawn on.
+        places: along the x axis, (n,).
+        found: FP32, INT8 and the ends of the interval of INT8 minus FP32, (n, 4).
+    """
+    fp32, int8, low, high = found.T
+    ends = int8 - fp32 - low, high - (int8 - fp32)
+    axes.plot(places, fp32, "o-", ms=6, lw=2.2, color=COLORS["fp32"], label="FP32")
+    axes.errorbar(
+        places,
+        int8,
+        yerr=np.maximum(ends, 0),  # rounding
+        fmt="D--",
+        ms=4,
+        lw=1.4,
+        capsize=3,
+        color=COLORS["int8"],
+        label="INT8",
+    )
 
 
 def beside(axes: Axes, place: float, text: str) -> None:

@@ -71,12 +71,17 @@ with joined() as parallel:
 """
 
 
-def two_processes(folder, kind="plain"):
+def launch(folder, code, *arguments):
+    """Runs code in two processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     child = folder / "child.py"
-    child.write_text(CHILD)
-    command = [sys.executable, *launcher, str(child), str(folder), kind, *PATHS]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    child.write_text(code)
+    command = [sys.executable, *launcher, str(child), str(folder), *arguments, *PATHS]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+
+def two_processes(folder, kind="plain"):
+    done = launch(folder, CHILD, kind)
     assert done.returncode == 0, done.stderr[-2000:]
     weights = [torch.load(folder / f"weights{rank}.pt") for rank in (0, 1)]
     assert (folder / "history0.json").read_text() == (folder / "history1.json").read_text()
@@ -101,6 +106,30 @@ def test_batch_statistics_are_those_of_one_process(tmp_path):
     assert weights["body.0.running_mean"].abs().sum() > 0
 
 
+THREADS = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+import torch
+from qtool.training.parallel import joined
+
+with joined() as parallel:
+    parameters = torch.nn.Linear(2, 2).parameters()
+    torch.optim.AdamW(parameters)  # imports what is imported with the first optimizer
+threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+Path(sys.argv[1], f"threads{parallel.rank}").write_text(" ".join(threads))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the threads from /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    """One that does may drop a tensor while Python ends, and that aborts the process."""
+    done = launch(tmp_path, THREADS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in (0, 1):
+        assert "gloo" not in (tmp_path / f"threads{rank}").read_text()
+
+
 LEFT_ALONE = """
 import os, sys
 sys.path[:0] = sys.argv[2:]
@@ -114,17 +143,14 @@ with joined() as parallel:
     try:
         parallel.gather([1])
     except OutputError as error:
-        Path(sys.argv[1]).write_text(str(error))
+        Path(sys.argv[1], "message").write_text(str(error))
 """
 
 
 def test_a_process_that_is_left_alone_says_so(tmp_path):
-    child, message = tmp_path / "child.py", tmp_path / "message"
-    child.write_text(LEFT_ALONE)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launcher, str(child), str(message), *PATHS]
-    subprocess.run(command, check=False, capture_output=True, timeout=120)
-    assert message.read_text().startswith("torchrun: a process does not get on with the others")
+    launch(tmp_path, LEFT_ALONE)
+    message = (tmp_path / "message").read_text()
+    assert message.startswith("torchrun: a process does not get on with the others")
 
 
 def test_alone_there_is_nothing_to_share():

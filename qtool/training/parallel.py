@@ -18,6 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# This module keeps the group of the time of its import as a default argument (torch 2.13), and the
+# first optimizer imports it. Imported now it keeps none; or else Gloo's threads outlive the group,
+# and one that drops a tensor while Python ends aborts the process.
+import torch.distributed.nn.functional
 from numpy.typing import NDArray
 from torch import nn
 
@@ -148,11 +153,6 @@ def joined() -> Iterator[Parallel]:
     if processes == 1 or dist.is_initialized():
         yield current()
         return
-    # This module keeps the group of the time of its import as a default argument (torch 2.13), and
-    # the first optimizer imports it. Imported earlier it keeps none; or else Gloo's threads outlive
-    # the group and one that drops a tensor while Python ends aborts the process.
-    import torch.distributed.nn.functional  # noqa: F401
-
     # Gloo carries the Python objects, NCCL the gradients on GPUs.
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE

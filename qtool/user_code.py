@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -26,6 +29,8 @@ def _directory(library: str) -> str:
 CALLED = ("numpy", "scipy", "sklearn", "torch")
 NOT_THE_USERS = ("<frozen", str(Path(__file__).parent), *map(_directory, CALLED))
 """Errors are placed in the user's code, not in what it calls or what calls it."""
+INSTALLED = {Path(place).resolve() for place in sysconfig.get_paths().values()}
+"""Where the standard library and installed packages lie."""
 
 
 def user_function(
@@ -54,6 +59,33 @@ def user_function(
     if not callable(function):
         raise ModelError(where, f"a {type(function).__name__}", "a function")
     return function  # type: ignore[no-any-return]
+
+
+def source_files(reference: str, pythonpath: Path | None) -> dict[str, Path]:
+    """Returns the files that the module of ``module:function`` is made of, by dotted name.
+
+    These are the module and what it imports, directly or not, from the same directory: the one that
+    ``pythonpath`` names, else the one in which the module was found. Of a directory of installed
+    packages it is the package of the module only. Nothing is run: an import is what a statement
+    says, wherever it stands; modules that code imports by a computed name are not seen. Empty when
+    there is no such module.
+
+    Not ``modulefinder``: that of Python 3.11 fails on packages without ``__init__.py``.
+    """
+    name = reference.partition(":")[0]
+    top = name.partition(".")[0]
+    directory = _found_in(top) if pythonpath is None else pythonpath
+    if directory is None:
+        return {}
+    alone = directory.resolve() in INSTALLED
+    found: dict[str, Path] = {}
+    waiting = [name]
+    while waiting:
+        for module, file in _files(directory, waiting.pop()):
+            if module not in found and not (alone and module.partition(".")[0] != top):
+                found[module] = file
+                waiting += _imported(module, file)
+    return found
 
 
 @contextmanager
@@ -100,6 +132,49 @@ def _raised(where: str, error: Exception | SystemExit, action: str) -> ModelErro
 def first_line(error: Exception | SystemExit) -> str:
     """Returns the first line of an error's text."""
     return str(error).strip().partition("\n")[0]
+
+
+def _found_in(top: str) -> Path | None:
+    """Returns the directory in which Python finds a top-level module; None when in none."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module that was not imported from a file
+        return None
+    if spec is None:
+        return None
+    place = next(iter(spec.submodule_search_locations or ()), spec.origin)
+    return None if place is None else Path(place).parent
+
+
+def _files(directory: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """Yields what importing a dotted name loads from a directory: each package, then the module."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        place = directory.joinpath(*parts[:end])
+        suffixes = importlib.machinery.all_suffixes()
+        beside = (place.with_name(f"{place.name}{suffix}") for suffix in suffixes)
+        file = next(filter(Path.is_file, (place / "__init__.py", *beside)), None)
+        if file is not None:
+            yield ".".join(parts[:end]), file
+
+
+def _imported(module: str, file: Path) -> Iterator[str]:
+    """Yields the names in the import statements of a file; they may be of modules or of others."""
+    if file.suffix != ".py":
+        return
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # importing it will say so
+        return
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            above = parts[: len(parts) + 1 - node.level] if node.level else []
+            for alias in node.names:
+                yield ".".join(filter(None, [*above, node.module, alias.name]))
 
 
 def _import(name: str, pythonpath: Path | None, where: str) -> ModuleType:

@@ -26,10 +26,12 @@ def compare(directories: Sequence[Path], output: Path) -> tuple[Judged, ...]:
         output: the HTML file.
 
     Raises:
-        UsageError: a directory is no run, holds no evaluation, or one of another task.
+        UsageError: a directory is no run, is given twice, holds no evaluation, or one of another
+            task; or the file would be one of a finished stage.
         StaleArtifactError: an evaluation was changed, or its INT8 model was made again since.
         OutputError: the operating system refuses to write.
     """
+    _check_places(directories, output)
     evaluations = [read_evaluation(directory) for directory in directories]
     for directory, evaluation in zip(directories, evaluations, strict=True):
         if evaluation.task != evaluations[0].task:
@@ -45,13 +47,43 @@ def compare(directories: Sequence[Path], output: Path) -> tuple[Judged, ...]:
     return runs
 
 
+def _check_places(directories: Sequence[Path], output: Path) -> None:
+    seen: dict[Path, Path] = {}
+    for directory in directories:
+        first = seen.setdefault(directory.resolve(), directory)
+        if first is not directory:
+            found = f"the run {first} again"
+            raise UsageError(str(directory), found, "different runs", "Leave one out.")
+    if (output.parent / RECORD).is_file():
+        raise UsageError(
+            str(output),
+            "a place among the files of a finished stage, which are never changed",
+            "another folder",
+            "Choose one with --output.",
+        )
+
+
 def read_evaluation(directory: Path) -> Evaluation:
     """Returns the evaluation of a run, when it is as it was written and of the model that is there.
 
     Raises:
         UsageError: the directory is no run, or holds no evaluation.
-        StaleArtifactError: a file was changed, or the INT8 model was made again since.
+        StaleArtifactError: a file was changed, or the INT8 model was made again since; or another
+            qtool replaces a stage just now.
     """
+    try:
+        return _read_evaluation(directory)
+    except FileNotFoundError as error:
+        # Reading takes no lock, so that runs can be compared where nothing may be written.
+        raise StaleArtifactError(
+            str(directory),
+            f"{error.filename} was replaced while it was read",
+            "a run that no other qtool works in",
+            "Try again when that has ended.",
+        ) from error
+
+
+def _read_evaluation(directory: Path) -> Evaluation:
     folder = directory / EVALUATE
     if not (folder / RECORD).is_file():
         is_run = any(directory.glob(f"*/{RECORD}"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +19,7 @@ from qtool.config.task import CLASSIFICATION
 from qtool.data.batch import Batch, join, rechunk
 from qtool.data.blocks import Block
 from qtool.data.dataset import Dataset
+from qtool.data.dates import period_names
 from qtool.data.encoding import Encoder
 from qtool.data.sampling import Smallest, choose_rows
 from qtool.evaluation.compare import Pairing, compare_part
@@ -74,7 +76,7 @@ class Judging:
         if not self.section.segments:
             return ()
         return segments(
-            self.sample,
+            self._by_period(self.section.segments),
             self.section.segments,
             lambda part: compare_part(part, self.metric, self.pairing),
             self._flips(),
@@ -87,7 +89,8 @@ class Judging:
         if section is None:
             return ()
         confidence = self.section.resampling.confidence
-        return impact_ratios(self.sample, *self._flagged(), section, confidence, self.pairing.seed)
+        sample = self._by_period(section.columns)
+        return impact_ratios(sample, *self._flagged(), section, confidence, self.pairing.seed)
 
     def monotonicity(self) -> tuple[MonotonicityResult, ...]:
         """Returns how often a column moves the score against its direction."""
@@ -147,6 +150,13 @@ class Judging:
             ),
         )
         return robustness(subject, section, self.pairing.seed, self.context.progress)
+
+    def _by_period(self, columns: Sequence[str]) -> Sample:
+        """Returns the rows with times as periods of the calendar in those columns that hold any."""
+        read = self.sample.columns
+        times = [name for name in columns if read[name].dtype.kind == "M"]
+        named = {name: period_names(read[name]) for name in times}
+        return dataclasses.replace(self.sample, columns={**read, **named})
 
     def _decide(self, found: Predictions) -> NDArray[Any]:
         """Returns the decision of every row: flagged or not, the class, or the prediction."""

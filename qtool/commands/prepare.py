@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from qtool.graph.model_file import (
 from qtool.graph.prepare.pipeline import prepare
 from qtool.progress import Task
 from qtool.runs import content, digest, sha256_of, write_text
+from qtool.user_code import source_files
 
 MODEL = "model.onnx"
 ENCODER = "encoder.json"
@@ -55,18 +54,9 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def source_sha256(reference: str, pythonpath: Path | None) -> str | None:
-    """Returns the digest of the file of ``module:function``; what it imports is not followed."""
-    name = reference.partition(":")[0]
-    if pythonpath is not None:
-        module = pythonpath.joinpath(*name.split("."))
-        return digest_of(module.with_suffix(".py")) or digest_of(module / "__init__.py")
-    if name in sys.modules:
-        return digest_of(Path(str(sys.modules[name].__file__)))
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return None if spec is None or spec.origin is None else digest_of(Path(spec.origin))
+    """Returns the digest of the user's code behind ``module:function``; None when there is none."""
+    files = source_files(reference, pythonpath)
+    return digest({name: sha256_of(file) for name, file in files.items()}) if files else None
 
 
 def digest_of(path: Path) -> str | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,18 @@ from qtool.config.data import TimeSplit
 from qtool.config.experiment import Experiment
 from qtool.config.losses import GaussianNll, Loss, NextToken, Quantile
 from qtool.data.batch import Batch, labels_of
-from qtool.data.columns import is_number, refuse_type
-from qtool.data.judging_columns import check_judging_columns
+from qtool.data.columns import is_number, is_text, refuse_type
+from qtool.data.judging_columns import check_judging_columns, missing_of
 from qtool.data.source import Source
 from qtool.data.split import SplitName
-from qtool.errors import ConfigError
+from qtool.data.values import place
+from qtool.errors import ConfigError, DataError
 from qtool.evaluation.predictions import predictions, tags_of, tokens_of
 from qtool.evaluation.results import NodeCoverage
 from qtool.evaluation.sample import Predictions, Sample
 from qtool.graph.plan import Plan
 from qtool.history import History
-from qtool.runtime.sessions import Session
+from qtool.runtime.sessions import Arrays, Session
 
 BATCH_ROWS = 1024
 LANGUAGE_BATCH_ROWS = 16
@@ -78,6 +79,9 @@ def check_judged(source: Source, experiment: Experiment) -> None:
     for column in filter(None, [*told_apart, section.resampling.cluster]):
         if _holds_lists(source, column):
             refuse_type(source, column, "one value per row, by which rows are told apart")
+    for column in section.monotonicity.columns if section.monotonicity else ():
+        if column in source.schema.names and is_text(source.schema.field(column).type):
+            refuse_type(source, column, "numbers or integer categories, whose order can be kept")
     for column in filter(None, counted):
         if not is_number(source.schema.field(column).type):
             refuse_type(source, column, "numbers or booleans")
@@ -101,6 +105,7 @@ def scored(
 
     Raises:
         ModelError: a model returns what its task cannot read.
+        DataError: a row is of no cluster.
     """
     sessions = Session(models.original, "the FP32 model"), Session(models.int8, "the INT8 model")
     data, rows_at_once = dataset(context), batch_rows(context.experiment, models.plan)
@@ -108,6 +113,7 @@ def scored(
     pieces = []
     with context.progress.task(f"score {split} rows", data.fitted.counts.rows[split]) as task:
         for batch in data.batches(split, rows_at_once, columns=columns):
+            _check_clusters(context, batch)
             pieces.append(read(batch))
             task.advance(len(batch))
     sample = dataclasses.replace(joined(pieces), classes=data.fitted.encoder.classes)
@@ -118,7 +124,32 @@ def scored(
     return sample
 
 
-def reader(experiment: Experiment, sessions: tuple[Session, Session]) -> Callable[[Batch], Sample]:
+def _check_clusters(context: Context, batch: Batch) -> None:
+    """Rows of no customer would all be drawn together, as those of one."""
+    cluster = context.experiment.evaluation.resampling.cluster
+    if cluster not in batch.columns:
+        return
+    missing = missing_of(batch.columns[cluster])
+    if missing.any():
+        raise DataError(
+            place(context.source.name, cluster, int(batch.rows[missing.argmax()])),
+            "a missing value",
+            "a value in every row, as evaluation.resampling.cluster",
+            "Fill it in, or name another column.",
+        )
+
+
+class Scorer(Protocol):
+    """A model at work: a session, or what remembers the answers of one."""
+
+    where: str
+    output_names: list[str]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Returns the named outputs for one batch."""
+
+
+def reader(experiment: Experiment, sessions: tuple[Scorer, Scorer]) -> Callable[[Batch], Sample]:
     """Returns what scores a batch with FP32 and INT8."""
     if experiment.task == "language_model":
         return _token_reader(experiment, sessions)
@@ -128,10 +159,10 @@ def reader(experiment: Experiment, sessions: tuple[Session, Session]) -> Callabl
     return lambda batch: _sample(batch, fp32(batch), int8(batch))
 
 
-def predictor(experiment: Experiment, session: Session) -> Callable[[Batch], Predictions]:
+def predictor(experiment: Experiment, session: Scorer) -> Callable[[Batch], Predictions]:
     """Returns what scores a batch with one model, of a task whose outputs are judged by row."""
     kind, task = experiment.model.output, experiment.task
-    gaussian = any(isinstance(loss, GaussianNll) for loss in _losses(experiment))
+    gaussian = has_variances(experiment)
 
     def predict(batch: Batch) -> Predictions:
         found: Predictions = predictions(
@@ -159,6 +190,11 @@ def quantile_levels(experiment: Experiment) -> list[float] | None:
     return next(found, None)
 
 
+def has_variances(experiment: Experiment) -> bool:
+    """Returns whether the second half of the outputs of a regression are log variances."""
+    return any(isinstance(loss, GaussianNll) for loss in _losses(experiment))
+
+
 def _losses(experiment: Experiment) -> list[Loss]:
     """Returns the losses that the config names, that of quantization-aware training first."""
     sections = [experiment.train_qat, experiment.training]
@@ -182,7 +218,7 @@ def joined(pieces: Sequence[Sample]) -> Sample:
     )
 
 
-def _first(session: Session, batch: Batch) -> NDArray[Any]:
+def _first(session: Scorer, batch: Batch) -> NDArray[Any]:
     name = session.output_names[0]
     return session.run(batch.inputs, [name])[name]
 
@@ -195,7 +231,7 @@ def _sample(
 
 
 def _token_reader(
-    experiment: Experiment, sessions: tuple[Session, Session]
+    experiment: Experiment, sessions: tuple[Scorer, Scorer]
 ) -> Callable[[Batch], Sample]:
     tokens, ignore = _next_token(experiment)
 
@@ -211,7 +247,7 @@ def _token_reader(
     return read
 
 
-def _tagged(batch: Batch, sessions: tuple[Session, Session]) -> Sample:
+def _tagged(batch: Batch, sessions: tuple[Scorer, Scorer]) -> Sample:
     fp32, int8 = (
         tags_of(_first(session, batch), labels_of(batch), session.where) for session in sessions
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -24,9 +25,13 @@ NUMBERED = ("recall_at_fpr", "recall_at", "hit_rate_at", "ndcg_at", "map_at")
 """Names that end with a number, such as ``recall_at_10``."""
 
 
+OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""A metric of the user, ``module:function``."""
+
+
 def _known(name: str) -> str:
     stem, _, number = name.rpartition("_")
-    if name in METRICS or ":" in name or (stem in NUMBERED and _is_number(number)):
+    if name in METRICS or OWN.fullmatch(name) or (stem in NUMBERED and _is_number(number)):
         return name
     close = difflib.get_close_matches(name, METRICS, n=1)
     listed = ", ".join([*METRICS, *(f"{stem}_NUMBER" for stem in NUMBERED), "module:function"])
@@ -41,7 +46,21 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _once(values: list[Value]) -> list[Value]:
+def _each_once(names: list[str]) -> list[str]:
+    """Checks that no metric is named twice, in any way of writing its number."""
+    once(names)
+    seen: dict[tuple[str, float], str] = {}
+    for name in names:
+        stem, _, number = name.rpartition("_")
+        if stem in NUMBERED:
+            first = seen.setdefault((stem, float(number)), name)
+            if first != name:
+                raise ValueError(f"{name!r} is {first!r} again. Remove one")
+    return names
+
+
+def once(values: list[Value]) -> list[Value]:
+    """Checks that no value is given twice; for pydantic."""
     twice = next((value for value in values if values.count(value) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice!r} is named twice. Remove one")
@@ -49,7 +68,7 @@ def _once(values: list[Value]) -> list[Value]:
 
 
 MetricName = Annotated[str, AfterValidator(_known)]
-Names = Annotated[list[str], AfterValidator(_once)]
+Names = Annotated[list[str], AfterValidator(once)]
 Level = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 
@@ -75,13 +94,17 @@ class ThresholdRate(Section):
 Threshold = Annotated[ThresholdValue | ThresholdRate, Field(discriminator="at")]
 
 
+Money = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Sums of more would lose what one row costs."""
+
+
 class Cost(Section):
     """What an outcome costs, in any unit of money; a gain is negative."""
 
-    false_positive: float
-    false_negative: float
-    true_positive: float = 0.0
-    true_negative: float = 0.0
+    false_positive: Money
+    false_negative: Money
+    true_positive: Money = 0.0
+    true_negative: Money = 0.0
 
 
 class Decision(Section):
@@ -91,16 +114,20 @@ class Decision(Section):
     cost: Cost | None = None
 
 
+Several = Annotated[int, Field(gt=0, le=1024)]
+"""Threads or sessions: more than machines have cores for, and each takes memory."""
+
+
 class Latency(Section):
     """How the latency of FP32 and INT8 is compared."""
 
     enabled: bool = True
     blocks: int = Field(40, ge=5, description="interleaved FP32/INT8 blocks per batch size")
     block_ms: float = Field(10.0, gt=0, description="duration of one block, milliseconds")
-    threads: list[Annotated[int, Field(gt=0)]] | None = Field(
+    threads: Annotated[list[Several], AfterValidator(once)] | None = Field(
         None, min_length=1, description="threads of one session; left out: target.threads"
     )
-    sessions: list[Annotated[int, Field(gt=0)]] = Field(
+    sessions: Annotated[list[Several], AfterValidator(once)] = Field(
         [], description="numbers of parallel sessions whose sustained throughput is measured"
     )
     seconds: float = Field(2.0, gt=0, description="how long throughput is measured, each")
@@ -178,7 +205,7 @@ class Forecast(Section):
         None, description="column of lists: the values before the forecast; for MASE"
     )
     season: int = Field(1, gt=0, description="periods in a season; 1: the last value is the naive")
-    quantiles: Annotated[list[Level], AfterValidator(_once)] | None = Field(
+    quantiles: Annotated[list[Level], AfterValidator(once)] | None = Field(
         None, min_length=1, description="levels of the outputs; left out: those of a quantile loss"
     )
 
@@ -250,15 +277,15 @@ class Robustness(Section):
         "shows INT8 what pgd found for FP32, black_box asks each model for scores only; left out: "
         "all of them when there are mutable columns",
     )
-    budgets: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+    budgets: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(once)] = Field(
         [1.0], min_length=1, description="shares of every range, each attacked with"
     )
     steps: int = Field(10, gt=0, description="of pgd and transfer")
     queries: int = Field(200, gt=0, description="scores per row that black_box asks for")
-    noise: list[Annotated[float, Field(gt=0)]] = Field(
+    noise: Annotated[list[Annotated[float, Field(gt=0)]], AfterValidator(once)] = Field(
         [], description="Gaussian noise on every numeric input, in standard deviations"
     )
-    missing: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+    missing: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(once)] = Field(
         [], description="share of the values of every column that are made missing"
     )
     rows: int = Field(1000, gt=0, description="rows that are attacked and stressed")
@@ -286,7 +313,7 @@ class Robustness(Section):
             raise ValueError("attacks need mutable columns. Name those that a person can change")
         if not (self.chosen_attacks or self.noise or self.missing):
             raise ValueError("no attack, noise or missing values to measure. Name one")
-        _once(list(self.mutable_columns))
+        once(list(self.mutable_columns))
         return self
 
 
@@ -315,7 +342,7 @@ Limit = Annotated[
 class Evaluation(Section):
     """What is compared between FP32 and INT8, and what must hold."""
 
-    metrics: Annotated[list[MetricName], AfterValidator(_once)] | None = Field(
+    metrics: Annotated[list[MetricName], AfterValidator(_each_once)] | None = Field(
         None,
         min_length=1,
         description="names, or module:function of your own; left out: the usual ones of the task",

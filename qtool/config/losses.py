@@ -109,3 +109,5 @@ Loss = Annotated[
     | FunctionLoss,
     Field(discriminator="name"),
 ]
+READ_OUTPUTS = (Quantile, GaussianNll, NextToken)
+"""Losses that also say what the outputs are, to distillation and to the evaluation."""

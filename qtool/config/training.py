@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from qtool.config.evaluation import Box
-from qtool.config.losses import Loss
+from qtool.config.losses import READ_OUTPUTS, Loss
 from qtool.config.model import Output
 from qtool.config.section import ConfigPath, Section
 
@@ -88,6 +88,15 @@ class Optimization(Section):
     )
     log: list[Logger] = Field([], description="needs the extra of the same name")
     checkpoint_steps: int = Field(200, gt=0, description="steps between checkpoints")
+
+    @model_validator(mode="after")
+    def _momentum_has_its_optimizer(self) -> Optimization:
+        if "momentum" in self.model_fields_set and self.optimizer != "sgd":
+            raise ValueError(
+                f"momentum is of sgd, and optimizer is {self.optimizer}, which does not read it. "
+                "Remove momentum, or set optimizer: sgd"
+            )
+        return self
 
     def settings(self) -> dict[str, Any]:
         """Returns what the result depends on, as plain values.
@@ -171,6 +180,16 @@ class TrainQat(Optimization):
     compile: bool = Field(
         False, description="torch.compile: faster steps after a minute; needs a C++ compiler"
     )
+
+    @model_validator(mode="after")
+    def _loss_has_a_part(self) -> TrainQat:
+        taught = self.distill is not None and self.distill.weight == 1
+        if taught and self.loss is not None and not isinstance(self.loss, READ_OUTPUTS):
+            raise ValueError(
+                f"loss {self.loss.name} has no part in the training: distill.weight is 1, so all "
+                "is learned from the teacher. Remove loss, or set distill.weight below 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stages_lie_within_training(self) -> TrainQat:

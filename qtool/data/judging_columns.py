@@ -16,6 +16,8 @@ from qtool.data.columns import is_number, is_text, refuse_type, require_columns
 from qtool.data.source import Source
 
 MISSING = "missing"
+RESERVED = f"^'*({MISSING}|other)'*$"
+"""Texts as which reports name rows without a value, and of rare values together."""
 
 
 def check_judging_columns(source: Source, columns: Sequence[str]) -> None:
@@ -36,8 +38,9 @@ def check_judging_columns(source: Source, columns: Sequence[str]) -> None:
 def read_judging_column(block: Block, column: str) -> NDArray[Any]:
     """Returns the values of a column that ``check_judging_columns`` has seen.
 
-    Numbers are float64 (rows,), NaN where missing, and so are dates and times, in their own unit
-    since 1970; texts are str (rows,) as objects, ``missing`` where they are; lists are float32
+    Numbers are float64 (rows,), NaN where missing; dates and times are datetime64 (rows,) in their
+    own unit, those with a zone in UTC, NaT where missing; texts are str (rows,) as objects,
+    ``MISSING`` where they are, so that a text of that name is put in quotes; lists are float32
     arrays (rows,) as objects, empty where missing.
     """
     values = block.columns.column(column)
@@ -46,12 +49,22 @@ def read_judging_column(block: Block, column: str) -> NDArray[Any]:
         for row, found in enumerate(values.to_pylist()):
             lists[row] = np.asarray(found or [], np.float32)
         return lists
-    if pat.is_date32(values.type):
-        values = pc.cast(values, pa.int32())
-    elif pat.is_temporal(values.type):
-        values = pc.cast(values, pa.int64())
     if is_number(values.type):
-        numbers = pc.cast(values, pa.float64(), safe=False)
-        return np.asarray(numbers.to_numpy(zero_copy_only=False))
-    texts = pc.fill_null(pc.cast(values, pa.string()), MISSING)
-    return np.asarray(texts.to_numpy(zero_copy_only=False))
+        values = pc.cast(values, pa.float64(), safe=False)
+    elif not pat.is_temporal(values.type):
+        texts = pc.cast(values, pa.string())
+        quoted = pc.binary_join_element_wise("'", texts, "'", "")
+        kept = pc.if_else(pc.match_substring_regex(texts, RESERVED), quoted, texts)
+        values = pc.fill_null(kept, MISSING)
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def missing_of(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns where a column has no value, bool (rows,); one of lists always has.
+
+    Args:
+        values: as ``read_judging_column`` returns them.
+    """
+    if values.dtype == object:
+        return np.asarray(values == MISSING)
+    return np.asarray(np.isnat(values) if values.dtype.kind == "M" else np.isnan(values))

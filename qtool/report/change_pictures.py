@@ -34,7 +34,7 @@ from qtool.report.svg import (
 )
 from qtool.report.text import count, interval, number, share, signed
 
-FARTHEST = 4.0  # margins; what lies beyond is drawn as an arrow at the end
+FARTHEST = 4.0  # margins, or medians; what lies beyond is drawn as an arrow at the end
 SEGMENTS = 30
 REASONS = 12
 FOUR_FIFTHS = 0.8
@@ -93,7 +93,7 @@ def metrics(evaluation: Evaluation) -> str:
             axes.axvspan(1, end, color=COLORS["flip"], alpha=0.12, lw=0)
             axes.axvline(1, color=COLORS["flip"], lw=1, dashes=(4, 2))
         for place, (metric, one) in enumerate(zip(group, scaled, strict=True)):
-            _whisker(axes, place, one, end, COLORS["int8"])
+            _whisker(axes, place, one, (-end, end), COLORS["int8"])
             beside(axes, place, _in_words(metric, margins[metric.name]))
         name_rows(axes, [metric.title for metric in group])
         axes.set_xlim(-end, end)
@@ -121,18 +121,21 @@ def _in_words(metric: MetricChange, margin: float | None) -> str:
     return text if margin is None else f"{text}\nmargin {number(margin)}"
 
 
-def _whisker(axes: Axes, place: float, one: Worsening, end: float, color: str) -> None:
+def _whisker(
+    axes: Axes, place: float, one: Worsening, limits: tuple[float, float], color: str
+) -> None:
     """One dot and its interval; an arrow says that something lies beyond the axes."""
-    low, high = (min(max(x, -end), end) for x in (one.low, one.high))
+    first, last = limits
+    low, high = (min(max(x, first), last) for x in (one.low, one.high))
     if math.isfinite(one.low) and math.isfinite(one.high):
         axes.hlines(place, low, high, color=color, lw=2.2)
     for beyond, at, marker in (
-        (max(_ends(one), default=0) > end, end, ">"),
-        (min(_ends(one), default=0) < -end, -end, "<"),
+        (max(_ends(one), default=0) > last, last, ">"),
+        (min(_ends(one), default=0) < first, first, "<"),
     ):
         if beyond:
             axes.plot(at, place, marker, ms=7, color=color, clip_on=False)
-    if abs(one.value) <= end:
+    if first <= one.value <= last:
         axes.plot(one.value, place, "o", ms=6, color=color)
 
 
@@ -145,20 +148,27 @@ def segments(evaluation: Evaluation) -> str:
     changes = [worsening(one.metric) for one in shown]
     axes.axvline(0, color=COLORS["ink"], lw=0.8)
     limits = [gate.limit for gate in evaluation.gates if gate.name == "worst_segment_drop"]
-    ends = [end for one in changes for end in (*_ends(one), *limits)]
-    low, high = min([*ends, 0.0]), max([*ends, 0.0])
+    low, high = _reach(changes, limits)
     room = 0.05 * (high - low) or 1e-6
     for limit in limits:
         axes.axvspan(limit, high + room, color=COLORS["flip"], alpha=0.12, lw=0)
         axes.axvline(limit, color=COLORS["flip"], lw=1, dashes=(4, 2))
     for place, (segment, one) in enumerate(zip(shown, changes, strict=True)):
-        _whisker(axes, place, one, math.inf, COLORS["int8"])
+        _whisker(axes, place, one, (low, high), COLORS["int8"])
         beside(axes, place, f"{count(segment.rows)} rows{_flips(segment)}")
     name_rows(axes, [f"{one.column} {one.value}" for one in shown])
     axes.set_xlim(low - room, high + room)
     axes.locator_params(axis="x", nbins=7)
     style(axes, f"{shown[0].metric.title}: how much worse INT8 is", "", grid="x")
     return to_svg(drawn, "segments")
+
+
+def _reach(changes: Sequence[Worsening], limits: Sequence[float]) -> tuple[float, float]:
+    """Returns the ends of the axis: a few wide intervals of small segments do not stretch it."""
+    widest = FARTHEST * float(np.median([max(map(abs, _ends(one))) for one in changes]))
+    inside = [min(max(end, -widest), widest) for one in changes for end in _ends(one)]
+    every = [0.0, *limits, *(one.value for one in changes), *inside]
+    return min(every), max(every)
 
 
 def _flips(segment: SegmentChange) -> str:
@@ -205,8 +215,11 @@ def reasons(found: ReasonStability) -> str:
 def robustness(results: Sequence[StressResult]) -> str:
     """Returns per attack or stress the share of decisions it turns, by its level.
 
-    Of tasks without decisions the metric. The bar at INT8 is the interval of the difference.
+    Of tasks without decisions the metric, from that of the rows as they are (level 0) on. The bar
+    at INT8 is the interval of the difference.
     """
+    before = [one for one in results if not one.level]
+    results = [one for one in results if one.level]
     kinds = list(dict.fromkeys(one.kind for one in results))
     turned = not any(math.isnan(one.difference) for one in results)
     title = "Decisions turned" if turned else results[0].metric.title
@@ -216,6 +229,7 @@ def robustness(results: Sequence[StressResult]) -> str:
     places = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, kind in zip(places, kinds, strict=False):
         shown = sorted((one for one in results if one.kind == kind), key=lambda one: one.level)
+        shown = shown if turned else [*before, *shown]
         _stress(axes, shown, turned=turned)
         axes.set_title(
             kind.replace("_", " "), loc="left", color=COLORS["ink"], fontsize=FONT_POINTS

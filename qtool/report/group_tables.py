@@ -18,6 +18,8 @@ from qtool.report.text import (
     signed_points,
 )
 
+NO_CHANGE = "no attack"
+
 
 def by_drop(segments: tuple[SegmentChange, ...]) -> list[SegmentChange]:
     """Returns the segments, the largest drop first, those without a metric last."""
@@ -144,13 +146,32 @@ def _turned(stress: StressResult) -> tuple[str, str, str, str]:
     )
 
 
+def by_harm(results: tuple[StressResult, ...]) -> list[StressResult]:
+    """Returns the results, that which turns most decisions of INT8 alone first; else by the drop.
+
+    Those without either stand last.
+    """
+
+    def key(one: StressResult) -> tuple[bool, float]:
+        harm = one.metric.drop if math.isnan(one.difference) else one.difference
+        return math.isnan(harm), -harm
+
+    return sorted(results, key=key)
+
+
 def robustness_table(evaluation: Evaluation, most: int | None = None) -> Table:
-    """Returns what each attack and stress does to both models; with ``most`` only the worst."""
+    """Returns what each attack and stress does to both models, below the rows as they are.
+
+    With ``most`` only the worst of them.
+    """
     _, interval_title = change_header(evaluation)
-    results, title = evaluation.robustness, "Attacks and stress"
-    if most is not None and len(results) > most:
-        results = tuple(sorted(results, key=lambda one: -one.difference)[:most])
-        title = f"{title}: the worst {most} of {count(len(evaluation.robustness))}"
+    title = "Attacks and stress"
+    before = [one for one in evaluation.robustness if not one.level]
+    changed = tuple(one for one in evaluation.robustness if one.level)
+    results = [*before, *changed]
+    if most is not None and len(changed) > most:
+        results = [*before, *by_harm(changed)[:most]]
+        title = f"{title}: the worst {most} of {count(len(changed))}"
     notes = any(one.note for one in results)
     return Table(
         title,
@@ -170,8 +191,8 @@ def robustness_table(evaluation: Evaluation, most: int | None = None) -> Table:
         "lrrlrrrrrr" + ("l" if notes else ""),
         tuple(
             (
-                one.kind,
-                f"{one.level:g}",
+                one.kind if one.level else NO_CHANGE,
+                f"{one.level:g}" if one.level else "",
                 count(one.rows),
                 one.metric.title,
                 number(one.metric.fp32),

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from qtool.evaluation.results import Evaluation
 from qtool.report.tables import rows_needed
+from qtool.report.text import printable
 
 TYPES = {"fail": "gate", "undecided": "undecided"}
 
@@ -24,7 +25,7 @@ def to_junit(evaluation: Evaluation) -> str:
             suite, "testcase", {"classname": f"{evaluation.name}.gates", "name": gate.name}
         )
         if gate.verdict != "pass":
-            message = f"{gate.text}{rows_needed(gate)}"
+            message = printable(f"{gate.text}{rows_needed(gate)}")
             failure = ElementTree.SubElement(
                 case, "failure", {"type": TYPES[gate.verdict], "message": message}
             )

@@ -6,6 +6,7 @@ from qtool.evaluation.results import Evaluation
 from qtool.report.reading_order import result_tables
 from qtool.report.summary import description, facts, training_text, verdict
 from qtool.report.tables import Table, provenance_table
+from qtool.report.text import printable
 
 LONGEST = 10
 
@@ -16,8 +17,6 @@ ESCAPES = str.maketrans(
         "&": "&amp;",
         "<": "&lt;",
         ">": "&gt;",
-        "\n": " ",
-        "\r": " ",
     }
 )
 
@@ -48,8 +47,8 @@ def _table(table: Table) -> list[str]:
     rule = (":---" if letter == "l" else "---:" for letter in table.align)
     cells = ([_escape(cell) for cell in row] for row in (table.header, *table.rows))
     header, *rows = (f"| {' | '.join(row)} |" for row in cells)
-    return [f"### {table.title}", "", header, f"| {' | '.join(rule)} |", *rows, ""]
+    return [f"### {_escape(table.title)}", "", header, f"| {' | '.join(rule)} |", *rows, ""]
 
 
 def _escape(text: str) -> str:
-    return text.translate(ESCAPES)
+    return printable(text).translate(ESCAPES)

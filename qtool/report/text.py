@@ -30,6 +30,20 @@ DIFFERENCES = ("monotonicity", "robustness_drop")
 """Gates whose value is a difference of shares."""
 
 
+def printable(text: str) -> str:
+    """Returns a name or a sentence as every format can show it, in one line.
+
+    Names of columns, nodes and classes are the user's: control characters are no XML, and a
+    terminal obeys them; marks of direction turn what stands beside them.
+    """
+    if text.isprintable():
+        return text
+    shown = (
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+    return "".join(shown)
+
+
 def count(value: int) -> str:
     """Returns an integer with thousands separators."""
     return f"{value:,}"

@@ -2,7 +2,7 @@
 
 Rows are changed within what a person can change (``feasible``) or by chance (``stress``). An attack
 makes rows for each model, against that model; transfer shows both the rows made against FP32, as
-noise and missing values are the same for both.
+noise and missing values are the same for both. The first result is of the rows as they are.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from qtool.robustness.stress import WHERE, noisy, spreads, with_missing, without
 from qtool.statistics.proportions import paired_shares
 
 BATCH_ROWS = 1024
+UNCHANGED = "none"
 FP32_GRADIENTS = "rows for INT8 follow the gradients of FP32: INT8 has no torch graph here"
 Pair = tuple[Arrays, Arrays]
 """Inputs for FP32 and for INT8."""
@@ -97,6 +98,9 @@ def robustness(
 ) -> tuple[StressResult, ...]:
     """Returns what every attack and every stress of the section does to both models.
 
+    Before them stands the result ``UNCHANGED`` with the level 0, which no change has: the metric on
+    the same rows as they are, where nothing is turned (its difference is NaN).
+
     Args:
         subject: rows and models.
         section: what is measured.
@@ -113,7 +117,7 @@ def robustness(
     changes = [*_attacks(subject, section, seed), *_stresses(subject, section, seed)]
     with progress.task("rows as they are", len(subject.batch)) as shown:
         before = _scored(subject, _same(lambda inputs: inputs), shown)
-    found = []
+    found = [_unchanged(subject.judge, before)]
     for change in changes:
         with progress.task(f"{change.kind} {change.level:g}", len(subject.batch)) as shown:
             found.append(
@@ -138,6 +142,7 @@ def _attacks(subject: Subject, section: Robustness, seed: int) -> list[_Change]:
         return []
     where = f"{WHERE}.mutable"
     columns = movable(section.mutable, subject.encoder, subject.reference, where)
+    _check_moves(_regions(columns, 1.0, subject.batch), len(subject.batch), where)
     changes = []
     for name in names:
         borrowed = name in ("fgsm", "pgd") and subject.int8.white_box is None
@@ -150,6 +155,18 @@ def _attacks(subject: Subject, section: Robustness, seed: int) -> list[_Change]:
                 make = _white_box(subject, steps, around, shared=name == "transfer")
             changes.append(_Change(name, share, make, FP32_GRADIENTS if borrowed else ""))
     return changes
+
+
+def _check_moves(regions: Regions, rows: int, where: str) -> None:
+    """An attack that can move no row would look like a model that bears it."""
+    if not any((region.low < region.high).any() for region in regions.values()):
+        raise ConfigError(
+            where,
+            f"none of {rows} rows can be moved: their values are missing, or lie outside of low "
+            "and high or at an end of them",
+            "bounds that hold the values of some rows",
+            "Correct low, high, direction or integer.",
+        )
 
 
 def _regions(columns: Mapping[str, Movable], share: float, batch: Batch) -> Regions:
@@ -226,6 +243,11 @@ def _scored(subject: Subject, make: Make, shown: Shown) -> Sample:
         found.append((subject.fp32.predict(for_fp32), subject.int8.predict(for_int8)))
     fp32, int8 = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Sample(batch.rows, labels_of(batch), fp32, int8, batch.columns)
+
+
+def _unchanged(judge: Judge, rows: Sample) -> StressResult:
+    none = math.nan, math.nan, math.nan
+    return StressResult(UNCHANGED, 0.0, len(rows), judge.compare(rows), 0, 0, *none)
 
 
 def _result(judge: Judge, change: _Change, before: Sample, after: Sample) -> StressResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -41,6 +42,8 @@ def folder(tmp_path, monkeypatch):
     columns["nasty"] = [NASTY[row % len(NASTY)] for row in range(ROWS)]
     columns["card"] = [f"card {row}" for row in range(ROWS)]
     columns["bank"] = np.zeros(ROWS, int)
+    columns["day"] = np.datetime64("2024-06-01") + random.integers(0, 400, ROWS)
+    columns["word"] = [("missing", "other", None, "x")[row % 4] for row in range(ROWS)]
     columns["past"] = pa.array([[1.0]] * ROWS)
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     (tmp_path / "model.onnx").write_bytes(model_bytes(mlp()))
@@ -67,6 +70,16 @@ def evaluated(*overrides, code=0):
 )
 def test_columns_are_checked_before_any_work(folder, override, found):
     assert found in evaluated(override, code=5)
+    assert not (folder / "runs" / "judged" / "data").exists()
+
+
+def test_texts_have_no_order_to_keep_in_one_direction(folder):
+    inputs = "{x: {columns: [a0]}, t: {kind: categorical, columns: [job]}}"
+    done = qtool(
+        "evaluate", "config.yaml", "--set", f"data.inputs={inputs}",
+        "--set", "evaluation.monotonicity={columns: {job: increasing}}",
+    )  # fmt: skip
+    assert (done.code, "'job': values of type string; expected numbers or" in done.err) == (5, True)
     assert not (folder / "runs" / "judged" / "data").exists()
 
 
@@ -113,6 +126,33 @@ def test_nothing_flagged_is_nothing_explained(folder):
     assert "FP32 flags no row" in found["gates"][0]["text"]
     report = (folder / "runs" / "judged" / "evaluate" / "report.md").read_text()
     assert "|  | not measured |" in report
+
+
+def test_dates_are_periods_and_texts_are_not_missing_values(folder):
+    fair = "fairness={columns: [day], smallest_group: 20}"
+    found = evaluated("segments=[day, word]", fair)["segments"]
+    values = {column: [one["value"] for one in found if one["column"] == column]
+              for column in ("day", "word")}  # fmt: skip
+    assert values["day"] == ["2024-Q2", "2024-Q3", "2024-Q4", "2025-Q1", "2025-Q2", "2025-Q3"][:5]
+    assert values["word"] == ["'missing'", "'other'", "x", "missing"]
+    page = (folder / "runs" / "judged" / "evaluate" / "report.md").read_text()
+    assert "| day | 2024-Q2 |" in page
+
+
+def test_rows_of_no_cluster_are_refused(folder):
+    found = evaluated("resampling.cluster=word", code=5)
+    assert re.search(r"column 'word', row \d+ .*: a missing value; expected a value in ", found)
+    assert not (folder / "runs" / "judged" / "evaluate").exists()
+
+
+def test_rows_before_an_attack_stand_beside_it_and_decide_no_gate(folder):
+    stress = "robustness={noise: [0.2], rows: 100}"
+    found = evaluated(stress, "gates={robustness_drop: -0.99}", code=1)
+    before, noisy = found["robustness"]
+    assert (before["kind"], before["level"], before["rows"]) == ("none", 0, 100)
+    assert before["metric"]["fp32"] != noisy["metric"]["fp32"]
+    (gate,) = found["gates"]
+    assert (gate["verdict"], gate["text"].startswith("noise at 0.2")) == ("fail", True)
 
 
 def test_values_of_columns_cannot_break_a_report(folder, capfd):

@@ -58,6 +58,20 @@ def test_weights_beside_the_onnx_file_are_part_of_the_model(project, tmp_path):
     assert after["quantize/model.int8.onnx"] != before["quantize/model.int8.onnx"]
 
 
+def test_a_helper_of_an_own_metric_is_part_of_the_evaluation(project, tmp_path):
+    here = shutil.copytree(project, tmp_path / "project")
+    (here / "own_stale_metric.py").write_text("from own_stale_helper import half as metric\n")
+    helper = here / "own_stale_helper.py"
+    helper.write_text("def half(labels, scores):\n    return 0.5\n")
+    overrides = ("metrics=[auc, 'own_stale_metric:metric']", f"pythonpath={here}", "gates=null")
+    words = [word for text in overrides for word in ("--set", f"evaluation.{text}")]
+    arguments = ("evaluate", here / "static.yaml", "--run-dir", tmp_path / "run", "--json", *words)
+    succeeded(*arguments)
+    assert "evaluate: current" in succeeded(*arguments).err
+    helper.write_text("def half(labels, scores):\n    return 0.25\n")
+    assert "evaluate: current" not in succeeded(*arguments).err
+
+
 def test_a_package_that_builds_the_model_is_part_of_the_key(tmp_path):
     section = TorchModel(torch="nets:build", pythonpath=tmp_path)
     (tmp_path / "nets").mkdir()

@@ -37,6 +37,17 @@ def loaded(tmp_path):
         ("metrics: [auc, ks, auc]", "evaluation.metrics: 'auc' is named twice. Remove one."),
         ("metrics: [auk]", "module:function, perhaps 'auc'."),
         ("metrics: [recall_at_fpr_0]", "'recall_at_fpr_0'; expected one of auc, gini"),
+        ("metrics: [recall_at_fpr_0.1, recall_at_fpr_0.10]", "_0.10' is 'recall_at_fpr_0.1' again"),
+        ("metrics: [':']", "':'; expected one of auc"),
+        ("metrics: ['my metric:f']", "'my metric:f'; expected one of auc"),
+        (
+            "decision: {cost: {false_positive: 1.0e+300, false_negative: 1}}",
+            "false_positive: 1e+30",
+        ),
+        ("latency: {threads: [2, 2]}", "evaluation.latency.threads: 2 is named twice"),
+        ("latency: {threads: [5000]}", "threads[0]: 5000; expected less than or equal to 1024"),
+        ("latency: {sessions: [4, 4]}", "evaluation.latency.sessions: 4 is named twice"),
+        ("robustness: {noise: [0.1, 0.1]}", "evaluation.robustness.noise: 0.1 is named twice"),
         ("segments: [job, job]", "evaluation.segments: 'job' is named twice"),
         ("fairness: {columns: [a, a]}", "evaluation.fairness.columns: 'a' is named twice"),
         ("resampling: {block: 5, cluster: job}", "block and cluster are both set"),
@@ -67,6 +78,13 @@ def test_what_cannot_be_evaluated_is_refused_by_the_config(loaded, evaluation, f
 def test_outputs_of_a_regression_mean_one_thing(loaded, evaluation, found):
     with pytest.raises(ConfigErrors, match=found):
         loaded(evaluation, task="regression")
+
+
+def test_a_batch_is_one_that_memory_can_hold(loaded):
+    assert loaded("", "target.batch_sizes=[1000000]").target.batch_sizes == [1_000_000]
+    for sizes, found in (("[1000000000]", "less than or equal to 1000000"), ("[8, 8]", "twice")):
+        with pytest.raises(ConfigErrors, match=found):
+            loaded("", f"target.batch_sizes={sizes}")
 
 
 def test_columns_of_inputs_may_be_varied(loaded):

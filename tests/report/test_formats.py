@@ -3,8 +3,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +14,11 @@ import pytest
 from rich.console import Console, RenderableType
 
 from qtool.evaluation.results import Evaluation
+from qtool.evaluation.sample import Sample
 from qtool.report.console import console_coverage, console_result
+from qtool.report.github import to_annotations
+from qtool.report.group_tables import robustness_table
+from qtool.report.html import to_html
 from qtool.report.json import accuracy_json, latency_json, to_json
 from qtool.report.junit import to_junit
 from qtool.report.markdown import to_markdown
@@ -133,6 +139,67 @@ def test_console_and_markdown_show_the_worst_of_many(full: Evaluation) -> None:
     assert "<script" not in text
     assert "not measured" in text  # the p-value that is not defined
     assert not re.search(r"\bnan\b", text)
+
+
+HARMFUL = "a\x1b[31mb\0\u202ec\n|d\x85\xa0e"
+
+
+@pytest.fixture
+def harmful(full: Evaluation) -> Evaluation:
+    """Names of the user that a terminal would obey, and XML cannot hold."""
+    (node, *_), (segment, *_), (gate, *_) = full.coverage, full.segments, full.gates
+    return dataclasses.replace(
+        full,
+        coverage=(dataclasses.replace(node, name=HARMFUL),),
+        segments=(dataclasses.replace(segment, column=HARMFUL),),
+        gates=(dataclasses.replace(gate, verdict="fail", text=f"where {HARMFUL} is x"),),
+        notes=(f"No value of {HARMFUL}",),
+    )
+
+
+def test_no_format_passes_control_characters_on(
+    harmful: Evaluation, make_sample: Callable[..., Sample]
+) -> None:
+    texts = {
+        "junit": to_junit(harmful),
+        "markdown": to_markdown(harmful),
+        "page": to_html(harmful, make_sample()),
+        "console": printed(console_result(harmful)) + printed(console_coverage(harmful.coverage)),
+        "github": to_annotations(harmful),
+    }
+    for name, text in texts.items():
+        assert not re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\xa0]", text), name
+        assert "a\ufffd[31mb\ufffd\ufffdc" in text.replace("\\", ""), name
+    ElementTree.fromstring(texts["junit"])
+    assert json.loads(to_json(harmful))["coverage"][0]["name"] == HARMFUL
+
+
+def test_attacks_stand_beside_the_same_rows_without_one(full: Evaluation) -> None:
+    document = json.loads(to_json(full))
+    before, first, *_ = document["robustness"]
+    assert (before["kind"], before["level"], before["difference"]) == ("none", 0, None)
+    assert before["metric"]["fp32"] == 0.9712
+    assert first["kind"] == "fgsm"
+    line = "| no attack |  | 1,000 | AUC | 0.97120 | 0.97110 |  |  |  |  |"
+    assert line in to_markdown(full)
+    assert re.search(r"no attack +1,000 +AUC +0\.97120 +0\.97110", printed(console_result(full)))
+    few = robustness_table(full, 2)
+    assert [row[0] for row in few.rows] == ["no attack", "fgsm", "fgsm"]
+    assert few.title == "Attacks and stress: the worst 2 of 8"
+
+
+def test_without_decisions_the_worst_attack_drops_the_metric_most(full: Evaluation) -> None:
+    before, *changed = full.robustness
+    falling = [
+        dataclasses.replace(
+            one,
+            difference=math.nan,
+            metric=dataclasses.replace(one.metric, int8=one.metric.fp32 - drop),
+        )
+        for one, drop in zip(changed, (0.01, math.nan, 0.03, 0.02, 0, 0, 0, 0), strict=True)
+    ]
+    table = robustness_table(dataclasses.replace(full, robustness=(before, *falling)), 3)
+    assert [row[5] for row in table.rows] == ["0.97110", "0.93000", "0.94000", "0.95000"]
 
 
 def test_a_task_without_decisions_has_facts_of_its_own(full: Evaluation) -> None:

@@ -148,5 +148,8 @@ def test_stress_of_a_task_without_decisions_shows_its_metric(full: Evaluation) -
     results = [
         dataclasses.replace(one, difference=nan, low=nan, high=nan) for one in full.robustness
     ]
-    assert ">AUC</text>" in change_pictures.robustness(results)
-    assert ">Decisions turned</text>" in change_pictures.robustness(full.robustness)
+    shown, turned = (change_pictures.robustness(found) for found in (results, full.robustness))
+    assert ">AUC</text>" in shown
+    assert ">Decisions turned</text>" in turned
+    # The metric starts at the rows as they are; of them no decision is turned.
+    assert (">0</text>" in shown, ">none</text>" in turned) == (True, False)

@@ -50,7 +50,7 @@ def test_ratios_are_no_percentages_and_differences_of_shares_are_points(full: Ev
 
 
 def test_notes_of_attacks_have_a_column_of_their_own(full: Evaluation) -> None:
-    first = dataclasses.replace(full.robustness[0], note="rows follow FP32")
+    first = dataclasses.replace(full.robustness[1], note="rows follow FP32")
     noted = robustness_table(dataclasses.replace(full, robustness=(first,)))
     assert (noted.rows[0][0], noted.header[-1]) == (first.kind, "Notes")
     assert noted.rows[0][-1] == "rows follow FP32"

@@ -82,7 +82,9 @@ def test_each_attack_and_stress_has_its_result():
     found = measured(subject())
     attacks = ["fgsm", "pgd", "transfer", "black_box"]
     expected = [(kind, level) for kind in attacks for level in (0.5, 1.0)]
-    assert list(found) == [*expected, ("noise", 0.1), ("noise", 0.5), ("missing", 0.3)]
+    stresses = [("noise", 0.1), ("noise", 0.5), ("missing", 0.3)]
+    assert list(found) == [("none", 0), *expected, *stresses]
+    del found["none", 0]
     for result in found.values():
         assert result.rows == 1500
         assert result.low <= result.difference <= result.high
@@ -91,6 +93,18 @@ def test_each_attack_and_stress_has_its_result():
         assert not result.note
     assert found["pgd", 0.5].succeeded_fp32 < found["pgd", 1.0].succeeded_fp32
     assert found["noise", 0.1].succeeded_int8 < found["noise", 0.5].succeeded_int8
+
+
+def test_the_first_result_is_of_the_same_rows_before_any_attack():
+    whole = subject()
+    before = measured(whole)["none", 0]
+    for found, predict in (
+        (before.metric.fp32, whole.fp32.predict),
+        (before.metric.int8, whole.int8.predict),
+    ):
+        assert found == roc_auc_score(whole.batch.labels, predict(whole.batch.inputs))
+    assert (before.rows, before.succeeded_fp32, before.succeeded_int8) == (1500, 0, 0)
+    assert math.isnan(before.difference)
 
 
 def test_a_linear_model_falls_to_every_attack_alike():
@@ -117,6 +131,15 @@ def test_without_decisions_only_the_metric_is_compared():
     found = measured(subject(judge=dataclasses.replace(JUDGE, decide=None)))
     assert all(math.isnan(result.difference) for result in found.values())
     assert found["pgd", 1.0].metric.fp32 < found["pgd", 0.5].metric.fp32
+
+
+def test_an_attack_that_can_move_no_row_is_refused():
+    outside = Box(columns=["income"], range=1, low=1e9, high=2e9)
+    section = Robustness(mutable=[outside], attacks=["black_box"])
+    with pytest.raises(ConfigError, match="none of 1500 rows can be moved"):
+        measured(subject(), section)
+    both = Robustness(mutable=[outside, BOXES[1]], attacks=["black_box"], queries=2)
+    assert len(measured(subject(), both)) == 2
 
 
 def test_columns_that_are_never_missing_are_noted():

@@ -1,9 +1,9 @@
-"""Every block of a finance model: qtool's ``auto`` form against FP32 and ONNX Runtime's own tools.
+"""Every block of a finance model: qtool's ``fastest`` form, FP32, and ONNX Runtime's own tools.
 
 A case is a block and a batch size (``tcn-c64-b1``: 64 channels, batch 1). ``fp32`` is the faster of
 the exported and the prepared model; the note names it. ``ort-static`` and ``ort-dynamic`` are
 ``quantize_static`` and ``quantize_dynamic`` with defaults on the exported model, ``…-best`` the
-fastest of the settings in benchmarks/peers.py whose error is below 0.2, after
+fastest of the settings in benchmarks/peers_ort.py whose error is below 0.2, after
 ``quant_pre_process``; ``crashed`` says where a peer made no model. A speed-up is the median over
 interleaved rounds of the peer's latency divided by that of qtool's model: above 1, qtool is faster.
 ``error`` is the root mean square of the change of the outputs on rows that were not used for
@@ -27,12 +27,12 @@ import onnx_ir as ir
 from block_models import BLOCKS, CONV2D, Block
 from harness import Row, arguments, report
 from numpy.typing import NDArray
-from peers import DYNAMIC_SETTINGS, STATIC_SETTINGS, ort_dynamic, ort_static, pre_processed
+from peers_ort import DYNAMIC_SETTINGS, STATIC_SETTINGS, ort_dynamic, ort_static, pre_processed
 
 from qtool.calibration.calibrate import observe, ranges
 from qtool.calibration.saturation import avoid_saturation
 from qtool.calibration.settle import settle_columns
-from qtool.config.quantization import AutoQuantization
+from qtool.config.quantization import FastestQuantization
 from qtool.graph.costs import Workload, measured_values
 from qtool.graph.model_file import model_bytes
 from qtool.graph.parameters import derive
@@ -155,8 +155,8 @@ def calibration_rows(block: Block) -> Inputs:
 
 
 def qtool_model(prepared: ir.Model, sample: Inputs, batch_size: int) -> ir.Model:
-    """Returns qtool's ``auto`` form of a prepared model for this machine and a batch size."""
-    section = AutoQuantization(method="auto")
+    """Returns qtool's ``fastest`` form of a prepared model for this machine and a batch size."""
+    section = FastestQuantization(method="fastest")
     shapes = shapes_of(prepared, measured_values(prepared), sample)
     rows = len(next(iter(sample.values())))
     workload = Workload((batch_size,), shapes, rows)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from harness import BENCHMARKS, PROJECT, Row, arguments, options, report
 from numpy.typing import NDArray
-from peers import ort_dynamic, ort_static
+from peers_ort import ort_dynamic, ort_static
 
 from qtool.commands.context import Context, opened
 from qtool.commands.evaluate import int8_stage

@@ -23,6 +23,7 @@ RESULTS = {
     "tabular": "tabular",
     "tabular_generated": "tabular",
     "blocks": "blocks",
+    "peers": "peers",
     "calibration": "calibration",
     "qat": "qat",
     "parity": "parity",
@@ -33,6 +34,7 @@ RESULTS = {
 # Results file → the metrics that stand in one table each; a last one has the others.
 TABLES = {
     "qat": [r"fp32.*points|w8a8.*points", r"w.*points", r"w.*share", r".*share"],
+    "peers": [r".*_best|search.*", r"speed", r".*_difference|changed|output_error|size"],
 }
 INTRODUCTION = """\
 # Benchmarks
@@ -107,6 +109,22 @@ TARGETS = (
     Target("1.6 x compiled", "step_time_over_fp32", SEEDED, lambda v: v <= 1.6, "compiled"),
     Target("imported 1.15 x native", "imported_step_over_native", SEEDED, lambda v: v <= 1.15),
     Target("calibration 1.3 x inference", "time_over_inference", OBSERVED, lambda v: v <= 1.3),
+    Target(
+        "auto as fast as the fastest peer that is as accurate (0.97 x)",
+        "speed_against_best",
+        r".*-auto-b\d+",
+        partial(le, 0.97),
+    ),
+    Target(
+        "auto not less accurate than the most accurate peer that is as fast",
+        "gain_against_best",
+        r".*-auto-b\d+",
+        lambda value: value >= 0,
+    ),
+    Target(
+        "small nets no slower than FP32 (0.97 x)", "speed", r".*-small-auto-b1", partial(le, 0.97)
+    ),
+    Target("search 20 x an evaluation", "search_over_evaluation", r".*", lambda v: v <= 20),
     Target("200 MB above it", "memory_over_inference_mb", OBSERVED, lambda value: value <= 200),
 )
 NOT_PROMISED = {

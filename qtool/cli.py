@@ -74,9 +74,10 @@ def train_qat(
     with _opened(
         config, set_, run_dir, pythonpath, force=force, quiet=quiet, together=True
     ) as context:
+        from qtool.commands.auto import settled
         from qtool.commands.train_qat import train_qat
 
-        folder = _together(context, train_qat)
+        folder = _together(context, lambda alone: train_qat(settled(alone, train=True)))
         if folder is not None:
             _print_folder(folder, as_json=as_json)
 
@@ -93,13 +94,40 @@ def calibrate(
 ) -> None:
     """Plan the quantization and observe the range of every planned activation."""
     with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
+        from qtool.commands.auto import settled
         from qtool.commands.calibrate import calibrate, read_representativeness
         from qtool.report.console import console_representativeness
 
-        folder = calibrate(context)
+        folder = calibrate(settled(context))
         if not as_json:
             _show(console_representativeness(read_representativeness(folder)))
         _print_folder(folder, as_json=as_json)
+
+
+@app.command()
+def analyze(
+    config: Config,
+    set_: Set = None,
+    run_dir: RunDir = None,
+    pythonpath: PythonPath = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what quantizing each layer would cost and gain, before anything is quantized."""
+    with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
+        from qtool.commands.analyze import ANALYSIS, PAGE, analyze, read_analysis
+        from qtool.report.analysis import analysis_verdict, layers_table, model_table
+        from qtool.report.console import console_advice
+
+        folder = analyze(context)
+        if as_json:
+            _print((folder / ANALYSIS).read_text(encoding="utf-8").rstrip())
+            return
+        found = read_analysis(folder)
+        tables = (layers_table(found), model_table(found))
+        _show(console_advice(tables, found.notes, analysis_verdict(found)))
+        _print(f"Report: {folder / PAGE}")
 
 
 @app.command()
@@ -112,12 +140,13 @@ def quantize(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Quantize after training (static or dynamic); write the INT8 model and its coverage."""
+    """Quantize after training; write the INT8 model and its coverage."""
     with _opened(config, set_, run_dir, pythonpath, force=force, quiet=quiet) as context:
+        from qtool.commands.auto import settled
         from qtool.commands.quantize import quantize, read_coverage
         from qtool.report.console import console_coverage
 
-        folder = quantize(context)
+        folder = quantize(settled(context))
         if not as_json:
             _show(console_coverage(read_coverage(folder)))
         _print_folder(folder, as_json=as_json)

@@ -18,7 +18,8 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"commands"},
-    {"bundle", "calibration", "evaluation", "report", "robustness", "training"},
+    {"bundle", "report", "robustness", "search", "training", "tuning"},
+    {"calibration", "evaluation"},
     {"data", "graph", "runtime", "torchgraph"},
     {"history", "numerics", "statistics"},
     {"config"},
@@ -28,9 +29,6 @@ LAYERS = (
 )
 """From the top: a package imports what stands below it."""
 BESIDE = {
-    ("bundle", "evaluation"),  # the card tells the evaluation's result
-    ("report", "evaluation"),  # and so do all reports
-    ("robustness", "evaluation"),  # what attacks do is told in its results
     ("training", "robustness"),  # rows that are trained on can be attacked
     ("torchgraph", "graph"),  # the ONNX graph as a torch module
     ("runtime", "graph"),  # a session takes a graph in memory

@@ -16,6 +16,7 @@ from qtool.graph.copy_outputs import with_outputs
 from qtool.graph.parameters import Range
 from qtool.graph.plan import Plan
 from qtool.numerics.observers import Observe
+from qtool.numerics.observers import observer as observer_of
 from qtool.numerics.tensor_statistics import TensorStatistics, merge, statistics_of
 from qtool.progress import Progress
 from qtool.runtime.sessions import Session
@@ -90,10 +91,18 @@ def observe(
 def ranges(
     plan: Plan, statistics: Mapping[str, TensorStatistics], observer: Observe
 ) -> dict[str, Range]:
-    """Returns the range of every activation that needs one of its own."""
+    """Returns the range of every activation that needs one of its own.
+
+    Args:
+        plan: its observers go before ``observer``.
+        statistics: of every such activation.
+        observer: of the others.
+    """
     found = {}
     for name in plan.calibrated:
-        low, high = observer(statistics[name], plan.activations[name])
+        own = plan.observers.get(name)
+        observe = observer if own is None else observer_of(own)
+        low, high = observe(statistics[name], plan.activations[name])
         found[name] = Range(low, high, statistics[name].histogram.mean_square())
     return found
 

@@ -41,16 +41,50 @@ def avoid_saturation(model: ir.Model, plan: Plan, ranges: dict[str, Range], rows
     if not TARGETS[plan.target].saturates or not plan.activations:
         return plan
     parameters = derive(model, plan, ranges)
+    for layer, codes in _codes_read(model, plan, parameters, rows):
+        plan = _without_saturation(plan, layer, codes, parameters)
+    return plan
+
+
+def saturating_shares(
+    model: ir.Model, plan: Plan, parameters: Parameters, rows: Inputs
+) -> dict[str, float]:
+    """Returns the share of pair sums of every static layer that saturate; empty where none can.
+
+    Of a convolution it is the share of the outputs that can.
+
+    Args:
+        model: the prepared graph.
+        plan: its plan.
+        parameters: its numbers, weights of 8 bits.
+        rows: model inputs, a few hundred rows.
+    """
+    if not TARGETS[plan.target].saturates:
+        return {}
+    found = {}
+    for layer, codes in _codes_read(model, plan, parameters, rows):
+        name = str(layer.weight().name)
+        real = fold(parameters.constants[name], plan.weights[name].folds, parameters.activations)
+        counts = _saturating(codes, quantize(real, parameters.weights[name]), layer)
+        pairs = 1 if layer.kind == "conv" else codes.size // codes.shape[-1] * -(-len(real) // 2)
+        found[str(layer.node.name)] = float(counts.sum() / (len(counts) * pairs))
+    return found
+
+
+def _codes_read(
+    model: ir.Model, plan: Plan, parameters: Parameters, rows: Inputs
+) -> list[tuple[Layer, NDArray[Any]]]:
+    """Returns the static layers with weights, with the codes that each reads."""
     static = {node.name for node in plan.nodes if node.treatment == "static"}
     layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
     layers = [layer for layer in layers if layer.node.name in static and layer.weights]
     read = {str(value_at(layer.node, 0).name) for layer in layers}
     session = Session(with_outputs(model, read), "calibration")
     values = {**rows, **session.run(rows)}
-    for layer in layers:
-        codes = _codes(values[str(value_at(layer.node, 0).name)], layer, parameters)
-        plan = _without_saturation(plan, layer, codes, parameters)
-    return plan
+    return [
+        (layer, _codes(values[str(value_at(layer.node, 0).name)], layer, parameters))
+        for layer in layers
+    ]
 
 
 def _codes(x: NDArray[np.float32], layer: Layer, parameters: Parameters) -> NDArray[Any]:

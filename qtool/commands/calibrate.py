@@ -15,17 +15,16 @@ from qtool.calibration.converge import largest_change
 from qtool.calibration.outliers import outliers
 from qtool.calibration.rows import Inputs
 from qtool.calibration.sample import Sample, observe_sample
-from qtool.calibration.saturation import avoid_saturation
-from qtool.calibration.settle import settle_columns
+from qtool.calibration.settled import settle
 from qtool.commands.context import Context
 from qtool.commands.plan import plan_for
 from qtool.commands.prepare import (
     MODEL,
     data_content,
     dataset,
-    prepared_stage,
     versions,
 )
+from qtool.commands.tuning import float_stage
 from qtool.config.quantization import Calibrated
 from qtool.data.column_fit import Representativeness
 from qtool.data.representativeness import representativeness
@@ -60,7 +59,7 @@ def calibrate(context: Context, plan: Plan | None = None) -> Path:
         ConfigError: the plan has no activation to calibrate.
     """
     section = context.experiment.quantization
-    prepared = prepared_stage(context)
+    model_folder = float_stage(context)
     plan = plan or plan_for(context)
     if not plan.activations or not isinstance(section, Calibrated):
         raise ConfigError(
@@ -71,27 +70,28 @@ def calibrate(context: Context, plan: Plan | None = None) -> Path:
         )
 
     def make(folder: Path) -> None:
-        model, data = read_model(prepared / MODEL), dataset(context)
-        chosen, seed = observer(section.observer), context.experiment.seed
+        model, data = read_model(model_folder / MODEL), dataset(context)
+        seed = context.experiment.seed
         forward = _bfloat16(model) if section.forward == "bfloat16" else None
         seen, sample = observe_sample(data, model, plan, section, seed, context.progress, forward)
-        settled, statistics = settle_columns(model, plan, seen, chosen)
-        found = ranges(settled, statistics, chosen)
         first = next(data.batches("calibration", EMULATED_ROWS, only=sample.rows)).inputs
-        settled = avoid_saturation(model, settled, found, first)
-        write_text(folder / PLAN, settled.to_json())
-        error = None if forward is None else forward_error(model, settled, first, chosen, forward)
-        write_text(folder / RANGES, ranges_to_json(found, sample, error))
+        settled = settle(model, plan, seen, section, first)
+        write_text(folder / PLAN, settled.plan.to_json())
+        error = None
+        if forward is not None:
+            chosen = observer(section.observer)
+            error = forward_error(model, settled.plan, first, chosen, forward)
+        write_text(folder / RANGES, ranges_to_json(settled.ranges, sample, error))
         rows = data.batches("calibration", only=sample.rows)
         fit = representativeness(data, rows, context.progress)
-        text = representativeness_to_json(fit, outliers(statistics))
+        text = representativeness_to_json(fit, outliers(settled.statistics))
         write_text(folder / REPRESENTATIVENESS, text)
 
     key = context.key(
-        model=content(prepared),
+        model=content(model_folder),
         data=data_content(context),
         plan=plan.to_json(),
-        section=section.model_dump(mode="json"),
+        section=section.model_dump(mode="json", exclude={"layers", "tuning"}),
         versions=versions("onnxruntime", "numpy", "torch")
         if section.forward == "bfloat16"
         else versions("onnxruntime", "numpy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,12 +41,14 @@ class Context:
         written: the merged config values as they were written, paths as the user gave them.
         run: the run directory.
         progress: where long work reports.
+        searched: whether ``experiment`` has the answer of a search.
     """
 
     experiment: Experiment
     written: dict[str, Any]
     run: Run
     progress: Progress
+    searched: bool = False
 
     @cached_property
     def source(self) -> Source:
@@ -67,6 +69,15 @@ class Context:
         from qtool.runtime.cpu import resolve_target
 
         return TARGETS[resolve_target(self.experiment.target.cpu)]
+
+    def with_answer(self, experiment: Experiment) -> Context:
+        """Returns the same run with what a search made of the experiment."""
+        changed = replace(self, experiment=experiment, searched=True)
+        # What is known of the rows stays true, and would take a pass over them to find again.
+        for name in ("source", "data_sha256"):
+            if name in self.__dict__:
+                changed.__dict__[name] = self.__dict__[name]
+        return changed
 
     def key(self, **inputs: Any) -> dict[str, Any]:
         """Returns the key of a stage: its inputs and the versions that every result depends on."""

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from qtool.commands.accuracy import accuracy, judging_of
+from qtool.commands.auto import searched, searched_content, settled
 from qtool.commands.calibrate import read_plan
 from qtool.commands.context import Context
-from qtool.commands.judging import Judging
+from qtool.commands.outputs import check_outputs
 from qtool.commands.prepare import (
     HISTORY,
     MODEL,
@@ -33,12 +35,11 @@ from qtool.commands.scoring import (
     quantile_levels,
     scored,
 )
+from qtool.commands.tuning import float_stage, read_tuning
 from qtool.config.evaluation import Evaluation as EvaluationSection
 from qtool.config.evaluation import ThresholdValue
-from qtool.evaluation.agreements import agreements
-from qtool.evaluation.compare import Pairing, compare
 from qtool.evaluation.coverage import not_fused
-from qtool.evaluation.decisions import cost_metric, decision_change, operating_threshold
+from qtool.evaluation.decisions import operating_threshold
 from qtool.evaluation.gates import check_gates, check_names
 from qtool.evaluation.layer_errors import layer_errors
 from qtool.evaluation.metrics.metric import Metric
@@ -59,7 +60,7 @@ from qtool.evaluation.results import (
 from qtool.evaluation.sample import Sample
 from qtool.evaluation.segments import SMALLEST
 from qtool.evaluation.speed import measure_cold, measure_latency, measure_throughput
-from qtool.graph.model_file import model_files, model_sha256, read_model
+from qtool.graph.model_file import model_sha256, read_model
 from qtool.history import History
 from qtool.report.html import to_html
 from qtool.report.json import accuracy_json, latency_json
@@ -79,6 +80,7 @@ RESULT = "result.json"
 
 def int8_stage(context: Context) -> Path:
     """Returns the folder of the INT8 model: from QAT if the config has ``train_qat``."""
+    context = settled(context)
     if context.experiment.train_qat is None:
         return quantize(context)
     from qtool.commands.train_qat import train_qat
@@ -92,9 +94,12 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
     Raises:
         ConfigError: the data section names no label that the task needs, or the evaluation section
             a metric, a gate or an option that the task has not.
+        ModelError: the model has not the outputs that the section and the labels need.
         DataError: a column that the evaluation names is missing, or of a type that does not fit.
     """
     metrics = _checked(context)
+    check_outputs(context, prepared_stage(context) / MODEL, metrics)
+    context = settled(context)
     folder = int8_stage(context)
     models = Models(
         original=fp32_stage(context) / MODEL,
@@ -124,6 +129,7 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         data_name=_data_name(context),
         fp32=content(models.original.parent),
         int8=content(folder),
+        search=searched_content(context),
         data=data_content(context),
         section=section.model_dump(mode="json", exclude={"pythonpath"}),
         code=[source_sha256(m.name, section.pythonpath) for m in metrics if ":" in m.name],
@@ -156,47 +162,24 @@ def _evaluation(
     context: Context, models: Models, metrics: tuple[Metric, ...], sample: Sample
 ) -> Evaluation:
     experiment, section = context.experiment, context.experiment.evaluation
-    binary = experiment.task == "binary_classification"
-    pairing = Pairing(
-        section.resampling, experiment.task, experiment.data.split.by == "time", experiment.seed
-    )
-    threshold, rule = _threshold(context, models, sample) if binary else (None, "")
-    costs, asked = section.decision.cost, [*metrics]
-    if costs is not None and threshold is not None:
-        asked.append(cost_metric(costs, threshold))
+    threshold = None
+    if experiment.task == "binary_classification":
+        threshold = _threshold(context, models, sample)
+    judging = judging_of(context, models, metrics, sample, threshold)
     with context.progress.task("metrics") as task:
-        changes = compare(sample, asked, pairing)
+        found = accuracy(judging, metrics, threshold)
         task.advance()
-    cost = next(iter(changes[len(metrics) :]), None)
     speed = _speed(context, models)
-    judging = Judging(context, models, sample, metrics[0], pairing, threshold)
-    segments, fairness = judging.segments(), judging.fairness()
-    evaluation = Evaluation(
-        name=experiment.name,
-        task=experiment.task,
-        method=models.plan.method,
-        qat=experiment.train_qat is not None,
-        rows=len(sample),
-        positives=int(sample.labels.sum()) if binary else None,
-        metrics=changes[: len(metrics)],
-        decisions=None if threshold is None else decision_change(sample, threshold, rule, cost),
-        agreements=agreements(sample, experiment.task, section),
+    evaluation = dataclasses.replace(
+        found,
         tests=() if section.risk is None else risk_tests(sample, section),
-        sizes_bytes={
-            "fp32": _size_bytes(models.original),
-            "int8": _size_bytes(models.int8),
-        },
-        coverage=models.coverage,
         parity=_parity(context, models),
         moves=moves(sample, experiment.task, section),
         layer_errors=_layer_errors(context, models),
         latency=speed.latency,
-        gates=(),
         provenance=_provenance(context, models),
-        notes=(*_notes(context, models), *_not_judged(section, segments, fairness)),
+        notes=(*_notes(context, models), *_not_judged(section, found.segments, found.fairness)),
         training=models.training,
-        segments=segments,
-        fairness=fairness,
         monotonicity=judging.monotonicity(),
         reasons=judging.reasons(),
         robustness=judging.robustness(),
@@ -205,8 +188,13 @@ def _evaluation(
         price_per_core_hour=section.latency.price_per_core_hour,
         quantiles=tuple(quantile_levels(experiment) or ()),
         classes=dataset(context).fitted.encoder.classes or (),
+        tuning=(*read_tuning(float_stage(context)), *read_tuning(models.int8.parent)),
+        search=searched(context),
     )
-    return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
+    # Of the rows as they are nothing is turned, and no gate asks for it.
+    changed = tuple(stress for stress in evaluation.robustness if stress.level)
+    judged = dataclasses.replace(evaluation, robustness=changed)
+    return dataclasses.replace(evaluation, gates=check_gates(section.gates, judged))
 
 
 def _threshold(context: Context, models: Models, sample: Sample) -> tuple[float, str]:
@@ -234,8 +222,8 @@ def _layer_errors(context: Context, models: Models) -> tuple[LayerError, ...]:
     if not models.plan.activations:
         return ()
     batches = (batch.inputs for batch in first_rows(context, LAYER_ERROR_ROWS))
-    prepared, int8 = read_model(models.prepared), read_model(models.int8)
-    return layer_errors(prepared, int8, models.plan, batches)
+    original, int8 = read_model(float_stage(context) / MODEL), read_model(models.int8)
+    return layer_errors(original, int8, models.plan, batches)
 
 
 def _history(context: Context, folder: Path) -> History | None:
@@ -266,10 +254,6 @@ def _speed(context: Context, models: Models) -> _Speed:
         if section.cold
         else (),
     )
-
-
-def _size_bytes(model: Path) -> int:
-    return sum(file.stat().st_size for file in model_files(model))
 
 
 def _provenance(context: Context, models: Models) -> dict[str, str]:

@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from qtool.bundle.card import Interface, model_card
 from qtool.bundle.manifest import Manifest
-from qtool.commands.calibrate import PLAN, RANGES, calibrate
+from qtool.commands.auto import settled
+from qtool.commands.calibrate import PLAN, RANGES, calibrate, read_plan
 from qtool.commands.context import Context
 from qtool.commands.evaluate import BUNDLE, REPORT, evaluate, int8_stage
 from qtool.commands.prepare import (
@@ -59,6 +60,7 @@ def export(context: Context) -> Path:
     Raises:
         GateFailedError: the evaluation did not pass; nothing is bundled.
     """
+    context = settled(context)
     evaluated, evaluation = evaluate(context)
     if not evaluation.passed:
         failed = [gate.name for gate in evaluation.gates if gate.verdict != "pass"]
@@ -76,7 +78,7 @@ def export(context: Context) -> Path:
             model = combined
         write_model(folder / INT8_MODEL, model)
         files = [data / ENCODER, quantized / PLAN, quantized / COVERAGE]
-        if evaluation.method == "static":
+        if read_plan(quantized).activations:
             files.append(calibrate(context) / RANGES)
         for file in (*files, *(evaluated / name for name in EVIDENCE)):
             write_bytes(folder / file.name, file.read_bytes())

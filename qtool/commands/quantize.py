@@ -18,7 +18,14 @@ from qtool.commands.calibrate import (
 )
 from qtool.commands.context import Context
 from qtool.commands.plan import plan_for
-from qtool.commands.prepare import MODEL, prepared_stage, versions
+from qtool.commands.prepare import MODEL, data_content, versions
+from qtool.commands.tuning import (
+    TUNING,
+    float_stage,
+    number_tunings_of,
+    tuned_numbers,
+    tuning_to_json,
+)
 from qtool.evaluation.coverage import coverage
 from qtool.evaluation.results import NodeCoverage
 from qtool.graph.model_file import read_model, write_model
@@ -36,41 +43,47 @@ COVERAGE = "coverage.json"
 
 def quantize(context: Context) -> Path:
     """Writes the INT8 model: folder with model.int8.onnx, plan.json and coverage.json."""
-    prepared, plan, calibrated = planned(context)
+    original, plan, calibrated = planned(context)
+    tunings = number_tunings_of(context)
 
     def make(folder: Path) -> None:
+        model, parameters = starting_point(original, plan, calibrated)
+        parameters, records = tuned_numbers(context, model, plan, parameters)
         with context.progress.task("quantize") as task:
-            model, parameters = starting_point(prepared, plan, calibrated)
             write_artifacts(folder, model, plan, parameters, qat=False)
             task.advance()
+        if tunings:
+            write_text(folder / TUNING, tuning_to_json(records))
 
     key = context.key(
-        model=content(prepared),
+        model=content(original),
         plan=plan.to_json(),
         calibrated=None if calibrated is None else content(calibrated),
+        tuning=[section.model_dump(mode="json") for section in tunings],
+        data=data_content(context) if tunings else None,
         versions=versions("onnxruntime", "onnx-ir", "numpy"),
     )
     return context.run.stage("quantize", key, make, force=context.run.force)
 
 
 def planned(context: Context) -> tuple[Path, Plan, Path | None]:
-    """Returns the folder of the prepared model, the plan, and the folder of the ranges.
+    """Returns the folder of the FP32 model, the plan, and the folder of the ranges.
 
     Calibration settles the plan; a plan without calibrated activations needs none.
     """
-    prepared = prepared_stage(context)
+    original = float_stage(context)
     plan = plan_for(context)
     if not plan.activations:
-        return prepared, plan, None
+        return original, plan, None
     calibrated = calibrate(context, plan)
-    return prepared, read_plan(calibrated), calibrated
+    return original, read_plan(calibrated), calibrated
 
 
 def starting_point(
-    prepared: Path, plan: Plan, calibrated: Path | None
+    original: Path, plan: Plan, calibrated: Path | None
 ) -> tuple[ir.Model, Parameters]:
-    """Returns the prepared model, and the numbers of its post-training quantization."""
-    model = read_model(prepared / MODEL)
+    """Returns the FP32 model, and the numbers of its post-training quantization."""
+    model = read_model(original / MODEL)
     ranges: dict[str, Range] = {}
     if calibrated is not None:
         ranges = ranges_from_json((calibrated / RANGES).read_text(encoding="utf-8"))

@@ -53,13 +53,13 @@ def train_qat(context: Context) -> Path:
         ConfigError: the config has no ``train_qat`` section.
     """
     section = _section(context)
-    prepared, plan, calibrated = planned(context)
+    original, plan, calibrated = planned(context)
 
     def make(folder: Path) -> None:
-        model, initial = starting_point(prepared, plan, calibrated)
+        model, initial = starting_point(original, plan, calibrated)
         graph, fp32 = _graphs(model, plan, initial, section)
         work = work_in(context, section, folder)
-        start = {"prepared": prepared, "plan": plan, "calibrated": calibrated}
+        start = {"original": original, "plan": plan, "calibrated": calibrated}
         current().send(Job.of("train-qat", folder, work, **start))
         history = _train(context, section, graph, fp32, work)
         trained, numbers = graph.written_back(model)
@@ -73,7 +73,7 @@ def train_qat(context: Context) -> Path:
         drop_scratch(folder)
 
     key = context.key(
-        prepared=content(prepared),
+        original=content(original),
         plan=plan.to_json(),
         calibrated=None if calibrated is None else content(calibrated),
         data=data_content(context),

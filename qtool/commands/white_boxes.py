@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtool.commands.context import Context
 from qtool.commands.prepare import MODEL, prepared_stage
 from qtool.commands.quantize import planned, starting_point
+from qtool.commands.tuning import tuned_numbers
 from qtool.config.training import Training, TrainQat
 from qtool.graph.model_file import read_model
 from qtool.robustness.attack import Attack
@@ -26,7 +27,8 @@ def white_boxes(context: Context) -> tuple[Attack, Attack | None]:
     attack = white_box(fp32, loss)
     if experiment.train_qat is not None:
         return attack, None
-    prepared, plan, calibrated = planned(context)
-    model, numbers = starting_point(prepared, plan, calibrated)
+    original, plan, calibrated = planned(context)
+    model, numbers = starting_point(original, plan, calibrated)
+    numbers, _ = tuned_numbers(context, model, plan, numbers)
     graph = FakeQuantGraph(TorchGraph(model), plan, numbers.activations, numbers.weights)
     return attack, white_box(graph.eval(), loss, spare=fp32)

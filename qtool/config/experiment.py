@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from qtool.config.data import CategoricalInput, Data, Input, NumericInput
-from qtool.config.evaluation import Evaluation
+from qtool.config.evaluation import Evaluation, Several, once
 from qtool.config.model import Model, OnnxModel
-from qtool.config.quantization import Quantization, StaticQuantization
+from qtool.config.quantization import AutoQuantization, Quantization, StaticQuantization
 from qtool.config.section import Section
 from qtool.config.task import CLASSIFICATION, LABELLED, Task
 from qtool.config.training import Training, TrainQat
+from qtool.config.tuning import Rewrite
 
 JUDGED: dict[str, tuple[Task, ...]] = {
     "decision": ("binary_classification",),
@@ -30,14 +31,18 @@ JUDGED: dict[str, tuple[Task, ...]] = {
 """Keys of ``evaluation`` that only some tasks have."""
 
 
+BatchSize = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Its rows are held at once."""
+
+
 class Target(Section):
     """Where the INT8 model will run."""
 
     cpu: Literal["auto", "x86_amx", "x86_vnni", "x86_avx2", "arm_dotprod"] = Field(
         "auto", description="the kernels to write for; auto: those of this machine"
     )
-    threads: int = Field(1, gt=0, description="threads of one inference session")
-    batch_sizes: list[Annotated[int, Field(gt=0)]] = Field(
+    threads: Several = Field(1, description="threads of one inference session")
+    batch_sizes: Annotated[list[BatchSize], AfterValidator(once)] = Field(
         [1, 32, 256], min_length=1, description="batch sizes whose latency is measured"
     )
 
@@ -113,6 +118,17 @@ class Experiment(Section):
                 f"evaluation.{key} names {unknown!r}; expected columns of a {kinds} input: "
                 f"{', '.join(known)}"
             )
+
+    @model_validator(mode="after")
+    def _numbers_are_tuned_once(self) -> Experiment:
+        section = self.quantization
+        chosen = [one.method for one in section.tuning if not isinstance(one, Rewrite)]
+        if self.train_qat is not None and chosen and not isinstance(section, AutoQuantization):
+            raise ValueError(
+                f"quantization.tuning has {chosen[0]}, and train_qat learns these numbers. "
+                "Remove one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Experiment:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from qtool.config.section import Section
+from qtool.config.tuning import Rewrite, Tuning
 
 
 class MinMaxObserver(Section):
@@ -55,7 +56,24 @@ class LayerRule(Section):
     """What to do with the nodes that a glob matches, by node name or operator type."""
 
     match: str = Field(min_length=1, description="glob on the node name or the operator type")
-    method: LayerMethod = Field(description="how these layers are quantized; float: not at all")
+    method: LayerMethod | None = Field(
+        None,
+        description="how these layers are quantized; float: not at all; left out: as without this "
+        "rule",
+    )
+    observer: Observer | None = Field(
+        None, description="of the ranges that these layers read; left out: that of all"
+    )
+    bits: Bits | None = Field(None, description="of weight_only weights; left out: those of all")
+    block_size: BlockSize | None = Field(None, description="of weight_only weights, likewise")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> LayerRule:
+        if not self.model_fields_set - {"match"}:
+            raise ValueError(
+                "a rule that changes nothing. Set method, observer, bits or block_size"
+            )
+        return self
 
 
 class WeightOptions(Section):
@@ -67,6 +85,19 @@ class WeightOptions(Section):
         128, description="weight_only: rows of a weight that share one scale"
     )
     layers: list[LayerRule] = Field([], description="rules for single layers; the last match wins")
+    tuning: list[Tuning] = Field(
+        [], description="what makes rounding cost less accuracy, in this order"
+    )
+
+    @model_validator(mode="after")
+    def _rewrites_come_first(self) -> WeightOptions:
+        kinds = [isinstance(tuning, Rewrite) for tuning in self.tuning]
+        if kinds != sorted(kinds, reverse=True):
+            raise ValueError(
+                "tuning: smooth and equalize rewrite the FP32 graph, before any number is chosen. "
+                "Put them first"
+            )
+        return self
 
 
 def _samples_kind(value: object) -> str:
@@ -90,6 +121,11 @@ class Calibrated(WeightOptions):
         "float32",
         description="arithmetic of the calibration pass; bfloat16 (CPUs with AMX, large models) "
         "is faster, and its error is measured",
+    )
+    columns: Literal["auto", "shared", "separate"] = Field(
+        "auto",
+        description="scales of a tabular input: one for all columns, one for each (folded into the "
+        "first layer), or each only where that wins a bit",
     )
     minimum_class_share: float = Field(
         0.1, ge=0, le=0.5, description="smallest share of each class among the calibration rows"
@@ -120,17 +156,39 @@ class StorageQuantization(WeightOptions):
     method: Literal["storage"]
 
 
+class FastestQuantization(Calibrated):
+    """For each layer the form predicted to be fastest on the target at ``target.batch_sizes``."""
+
+    method: Literal["fastest"]
+
+
 class AutoQuantization(Calibrated):
-    """For each layer the form that is fastest on the target at ``target.batch_sizes``."""
+    """The fastest model that passes the gates, found by measuring: methods, observers, tuning.
+
+    Rules of ``layers`` hold for every model that is tried, and so does ``tuning``.
+    """
 
     method: Literal["auto"]
+    seconds: float = Field(
+        600, gt=0, description="time after which nothing new is tried; the best so far is kept"
+    )
+    rows: int = Field(
+        20_000, gt=0, description="rows of the calibration split that candidates are judged on"
+    )
+    weight_bits: list[Bits] = Field(
+        [8], description="of weight_only layers that may be tried; empty: none"
+    )
+    finish_with_qat: bool = Field(
+        True, description="train with train_qat, if that is set, when nothing else passes the gates"
+    )
 
 
-Quantization = Annotated[
+Planned = (
     StaticQuantization
     | DynamicQuantization
     | WeightOnlyQuantization
     | StorageQuantization
-    | AutoQuantization,
-    Field(discriminator="method"),
-]
+    | FastestQuantization
+)
+"""A section from which a plan follows without a search."""
+Quantization = Annotated[Planned | AutoQuantization, Field(discriminator="method")]

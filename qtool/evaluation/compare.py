@@ -1,8 +1,8 @@
 """Each metric on FP32 and on INT8, and how sure their difference is: on the same rows, paired.
 
-The differences of two AUCs and of two accuracies have closed forms; that of every other metric is
-resampled: rows are drawn again with both models' predictions, within the classes, or in blocks or
-clusters where rows depend on each other.
+The differences of two AUCs, of two KS and of two accuracies have closed forms; that of every other
+metric is resampled: rows are drawn again with both models' predictions, within the classes, or in
+blocks or clusters where rows depend on each other.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from qtool.config.task import Task
 from qtool.evaluation.metrics.metric import Metric
 from qtool.evaluation.results import BOUND_CONFIDENCE, MetricChange
 from qtool.evaluation.sample import Sample
+from qtool.statistics.average_precision import average_precision_influence
 from qtool.statistics.bootstrap import (
+    Codes,
     Draws,
     bootstrap_bounds,
     bootstrap_interval,
     paired_bootstrap,
+    pairs_once_interval,
     subset,
 )
 from qtool.statistics.delong import delong
 from qtool.statistics.interval import Interval, two_sided
+from qtool.statistics.ks import ks_change
 from qtool.statistics.proportions import paired_shares, share_upper
 
-SHARES = (
-    *("ks", "recall_at", "hit_rate", "ndcg_at", "map_at", "mrr", "macro_f1"),
-    *("entity_f1", "token_accuracy", "accuracy"),
-)
-"""Metrics from 0 to 1 that often do not move at all: draws of nothing but zeros prove little."""
 CLUSTERS, BLOCKS, STRATA, ROWS = (
     "paired bootstrap of clusters",
     "paired bootstrap of blocks of {} rows",
     "paired bootstrap within classes",
     "paired bootstrap",
 )
+PAIRS_ONCE = "{}, pairs of rows counted once"
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,21 @@ class Pairing:
         """Returns whether every row is drawn by itself."""
         return self.section.cluster is None and self.block(rows) == 1
 
+    def units(self, sample: Sample) -> Codes | None:
+        """Returns which rows depend on each other, int (rows,): those with the same number.
+
+        Clusters, or blocks that follow each other; None where every row stands by itself.
+        """
+        if self.section.cluster is not None:
+            return np.unique(sample.columns[self.section.cluster], return_inverse=True)[1]
+        block = self.block(len(sample))
+        return None if block == 1 else np.arange(len(sample)) // block
+
     def draws(self, sample: Sample) -> Draws:
         """Returns how the rows of a sample are drawn."""
         strata = clusters = None
         if self.section.cluster is not None:
-            clusters = np.unique(sample.columns[self.section.cluster], return_inverse=True)[1]
+            clusters = self.units(sample)
         elif self.independent(len(sample)) and self.task == "binary_classification":
             strata = sample.labels
         block = self.block(len(sample))
@@ -103,8 +113,9 @@ class Doubt(NamedTuple):
     bounds: Interval
 
 
-Closed = Callable[[Sample, float], tuple[float, float, Doubt]]
-"""(sample, confidence) → FP32, INT8, and how sure their difference is."""
+Closed = Callable[[Sample, float], tuple[float, float, Doubt] | None]
+"""(sample, confidence) → FP32, INT8, and how sure their difference is; None where the form does not
+hold."""
 
 
 def compare(
@@ -121,15 +132,14 @@ def compare(
         DataError: the labels are none that a metric reads.
         ModelError: nor are the predictions.
     """
-    independent = pairing.independent(len(sample))
-    closed = {m.name: CLOSED[m.name] for m in metrics if independent and m.name in CLOSED}
-    resampled = _resampled(sample, [m for m in metrics if m.name not in closed], pairing)
-    return tuple(
-        _by_formula(sample, metric, closed[metric.name], pairing.section)
-        if metric.name in closed
-        else resampled[metric.name]
-        for metric in metrics
-    )
+    found: dict[str, MetricChange] = {}
+    if pairing.independent(len(sample)):
+        for metric in metrics:
+            change = _by_formula(sample, metric, pairing.section)
+            if change is not None:
+                found[metric.name] = change
+    found |= _resampled(sample, [m for m in metrics if m.name not in found], pairing)
+    return tuple(found[metric.name] for metric in metrics)
 
 
 def compare_part(sample: Sample, metric: Metric, pairing: Pairing) -> MetricChange:
@@ -163,35 +173,44 @@ def _resampled(
         if chosen is not None:
             fp32 = metric.build(sample, sample.fp32)(None)
             int8 = metric.build(sample, sample.int8)(None)
+        differences, words = drawn[metric.name], pairing.words(len(part))
+        confidence = pairing.section.confidence
         doubt = Doubt(
             *(
                 function(
                     int8 - fp32,
-                    drawn[metric.name],
-                    confidence,
+                    differences,
+                    level,
                     units=draws.smallest(),
                     subset_estimate=of_part,
                     scale=scale,
                 )
-                for function, confidence in (
-                    (bootstrap_interval, pairing.section.confidence),
+                for function, level in (
+                    (bootstrap_interval, confidence),
                     (bootstrap_bounds, BOUND_CONFIDENCE),
                 )
             )
         )
-        if metric.name.startswith(SHARES) and not drawn[metric.name].any() and int8 == fp32:
-            doubt = _no_change(_scarce(part), pairing.section.confidence)
-        found[metric.name] = _change(
-            metric, fp32, int8, doubt, pairing.section, pairing.words(len(part)), len(sample)
-        )
+        if np.ptp(differences) == 0 and draws.smallest() > 1:
+            span = abs(fp32) if metric.span is None else metric.span
+            doubt = _no_change(int8 - fp32, span, draws.smallest(), confidence)
+        elif metric.name in INFLUENCES and draws.strata is not None and draws.smallest() > 1:
+            influence = INFLUENCES[metric.name]
+            pulls = influence(part.labels, part.int8) - influence(part.labels, part.fp32)
+            interval = pairs_once_interval(
+                int8 - fp32, differences, pulls, draws.strata, confidence, scale
+            )
+            doubt, words = doubt._replace(interval=interval), PAIRS_ONCE.format(words)
+        found[metric.name] = _change(metric, fp32, int8, doubt, pairing.section, words, len(sample))
     return found
 
 
-def _by_formula(
-    sample: Sample, metric: Metric, closed: Closed, section: Resampling
-) -> MetricChange:
-    fp32, int8, doubt = closed(sample, section.confidence)
-    return _change(metric, fp32, int8, doubt, section, WORDS[metric.name], len(sample))
+def _by_formula(sample: Sample, metric: Metric, section: Resampling) -> MetricChange | None:
+    closed = CLOSED.get(metric.name)
+    found = None if closed is None else closed(sample, section.confidence)
+    if found is None:
+        return None
+    return _change(metric, *found, section, WORDS[metric.name], len(sample))
 
 
 def _change(
@@ -224,29 +243,42 @@ def _change(
 def _auc(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
     found = delong(sample.labels, sample.fp32, sample.int8)
     if found.variance == 0:
-        doubt = _no_change(_scarce(sample), confidence)
+        doubt = _no_change(found.difference, 1.0, _scarce(sample), confidence)
     else:
         doubt = Doubt(found.interval(confidence), found.bounds(BOUND_CONFIDENCE))
     return found.first, found.second, doubt
 
 
+def _ks(sample: Sample, confidence: float) -> tuple[float, float, Doubt] | None:
+    found = ks_change(sample.labels, sample.fp32, sample.int8)
+    if found.variance > 0:
+        # Two-sided at that confidence, so on the side of doubt: with few positives the variance is
+        # smallest where the difference looks best, as that of DeLong.
+        doubt = Doubt(found.interval(confidence), found.interval(BOUND_CONFIDENCE))
+    elif found.variance == 0 and found.difference == 0:
+        doubt = _no_change(0.0, 1.0, _scarce(sample), confidence)
+    else:
+        return None
+    return found.first, found.second, doubt
+
+
 def _scarce(sample: Sample) -> int:
-    """Returns the rows of the scarcer class of a binary task, all rows of another."""
-    if sample.labels.dtype != np.int8:
-        return len(sample)
+    """Returns the rows of the scarcer class."""
     positives = int((sample.labels == 1).sum())
     return min(positives, len(sample) - positives)
 
 
-def _no_change(rows: int, confidence: float) -> Doubt:
-    """Returns how sure a change of 0 is of a share that none of the rows has moved.
+def _no_change(estimate: float, span: float, units: int, confidence: float) -> Doubt:
+    """Returns how sure a change is that does not depend on which of the units are drawn.
 
-    As many of all rows may move it as the exact bound of 0 of ``rows`` allows, each by its weight.
+    As many of all may still move it as the exact bound of 0 of ``units`` allows, each by its part
+    of ``span``. For a metric without a limit that is its value, as if the error of those that move
+    vanished or doubled.
     """
 
     def within(one_sided: float) -> Interval:
-        most = share_upper(0, rows, one_sided)
-        return Interval(0.0, -most, most, most)
+        most = span * share_upper(0, units, one_sided)
+        return Interval(estimate, estimate - most, estimate + most, most)
 
     return Doubt(within((1 + confidence) / 2), within(BOUND_CONFIDENCE))
 
@@ -268,6 +300,14 @@ def _accuracy(sample: Sample, confidence: float) -> tuple[float, float, Doubt]:
     return float(fp32.mean()), float(int8.mean()), doubt
 
 
-CLOSED: dict[str, Closed] = {"auc": _auc, "gini": _gini, "accuracy": _accuracy}
+CLOSED: dict[str, Closed] = {"auc": _auc, "gini": _gini, "ks": _ks, "accuracy": _accuracy}
 """Metrics whose difference has an interval without resampling, where rows are independent."""
-WORDS = {"auc": "DeLong", "gini": "DeLong", "accuracy": "Tango"}
+WORDS = {
+    "auc": "DeLong",
+    "gini": "DeLong",
+    "ks": "thresholds near the largest distance",
+    "accuracy": "Tango",
+}
+INFLUENCES = {"pr_auc": average_precision_influence}
+"""Of metrics whose difference consists of pairs of rows: (labels, scores) → the derivative by the
+weight of each row."""

@@ -19,6 +19,7 @@ from qtool.evaluation.metrics.metric import Metric
 from qtool.evaluation.results import BOUND_CONFIDENCE, DecisionChange, MetricChange
 from qtool.evaluation.sample import Sample, Statistic
 from qtool.numerics.psi import psi as psi_of_counts
+from qtool.statistics.clusters import Codes, clustered_mcnemar, effective_rows, sums_of
 from qtool.statistics.proportions import mcnemar, share_upper
 
 PSI_BINS = 10
@@ -73,7 +74,11 @@ def operating_threshold(
 
 
 def decision_change(
-    sample: Sample, threshold: float, rule: str, cost: MetricChange | None = None
+    sample: Sample,
+    threshold: float,
+    rule: str,
+    cost: MetricChange | None = None,
+    clusters: Codes | None = None,
 ) -> DecisionChange:
     """Returns how the decisions of INT8 differ from those of FP32 at ``threshold``.
 
@@ -82,6 +87,7 @@ def decision_change(
         threshold: score; a row is flagged at or above it.
         rule: how the threshold was found, in words.
         cost: expected cost per row, if there is a cost matrix.
+        clusters: equal for rows that depend on each other, (rows,); None: each stands by itself.
 
     Raises:
         ModelError: a score is NaN or outside [0, 1].
@@ -92,7 +98,8 @@ def decision_change(
     to_passed = int((flagged_fp32 & ~flagged_int8).sum())
     right_fp32, right_int8 = (f == (sample.labels == 1) for f in (flagged_fp32, flagged_int8))
     discordant = int((right_fp32 & ~right_int8).sum()), int((right_int8 & ~right_fp32).sum())
-    rows = len(sample)
+    rows, flips = len(sample), flagged_fp32 != flagged_int8
+    effective, hits = effective_rows(flips, clusters, BOUND_CONFIDENCE), to_flagged + to_passed
     return DecisionChange(
         threshold=threshold,
         threshold_rule=rule,
@@ -101,14 +108,17 @@ def decision_change(
         flagged_int8=int(flagged_int8.sum()),
         to_flagged=to_flagged,
         to_passed=to_passed,
-        flip_share_upper=share_upper(to_flagged + to_passed, rows, BOUND_CONFIDENCE),
+        flip_share_upper=share_upper(hits * (effective / rows), effective, BOUND_CONFIDENCE),
         largest_score_change=float(np.abs(sample.int8.astype(np.float64) - sample.fp32).max()),
         score_psi=psi(sample.fp32, sample.int8),
         top_rank_correlation=top_rank_correlation(sample.fp32, sample.int8),
         right_fp32_only=discordant[0],
         right_int8_only=discordant[1],
-        mcnemar_p=mcnemar(*discordant),
+        mcnemar_p=mcnemar(*discordant)
+        if clusters is None
+        else clustered_mcnemar(sums_of(right_int8.astype(np.int8) - right_fp32, clusters)),
         cost=cost,
+        effective_rows=effective,
     )
 
 

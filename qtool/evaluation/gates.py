@@ -65,6 +65,7 @@ class Measured:
         confidence: of the interval.
         rows: rows behind it.
         hits: of a share of rows: how many, for exact bounds; None for other values.
+        effective: independent rows that say as much about the share; None: the rows.
         others: of a gate on several parts: those beside this, the worst, which could fail it too.
     """
 
@@ -75,6 +76,7 @@ class Measured:
     confidence: float = CONFIDENCE
     rows: int = 0
     hits: int | None = None
+    effective: float | None = None
     others: tuple[Measured, ...] = ()
 
 
@@ -206,7 +208,9 @@ def _decide(measured: Measured, bound: Bound, limit: Margin, parts: int) -> Deci
     if math.isnan(measured.value):
         return Decision("fail", math.nan)
     if measured.hits is not None:
-        return decide_share(measured.hits, measured.rows, limit.margin, limit.confidence)
+        return decide_share(
+            measured.hits, measured.rows, limit.margin, limit.confidence, measured.effective
+        )
     turned = bound == "at least"
     margin = -limit.margin if turned else limit.margin
     found = decide_interval(_bounds(measured, limit.confidence, turned), margin, measured.rows)
@@ -275,7 +279,12 @@ def decision_flips(found: Evaluation) -> Measured:
         return _no_decisions(found)
     flips = decisions.to_flagged + decisions.to_passed
     text = f"{flips:,} of {decisions.rows:,} decisions changed"
-    return Measured(decisions.flip_share, text, rows=decisions.rows, hits=flips)
+    effective = None if math.isnan(decisions.effective_rows) else decisions.effective_rows
+    if effective is not None and effective < decisions.rows:
+        text += f", worth {effective:,.0f} independent ones"
+    return Measured(
+        decisions.flip_share, text, rows=decisions.rows, hits=flips, effective=effective
+    )
 
 
 def score_psi(found: Evaluation) -> Measured:

@@ -22,6 +22,7 @@ from qtool.data.encoding import Encoder
 from qtool.evaluation.perturb import Score, raw_columns, replaced, scores_of, typical_row
 from qtool.evaluation.results import ReasonStability
 from qtool.statistics.bounded import mean_interval
+from qtool.statistics.clusters import Codes, effective_rows
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -44,6 +45,7 @@ def reason_stability(
     section: ReasonCodes,
     confidence: float,
     seed: int,
+    clusters: Codes | None = None,
 ) -> ReasonStability:
     """Returns how far FP32 and INT8 agree on the reasons of the rows.
 
@@ -65,6 +67,7 @@ def reason_stability(
         section: ``evaluation.reason_codes``.
         confidence: of the interval of the overlap, two-sided.
         seed: of the interval's draws.
+        clusters: equal for rows that depend on each other, (rows,); None: each stands by itself.
 
     Raises:
         ConfigError: an input has columns of lists; the model has several outputs per row.
@@ -84,7 +87,9 @@ def reason_stability(
     overlap = (named[0] & named[1]).sum(axis=1)[told] / counts.max(axis=0)[told]
     first = _first(parts, noise[..., None])
     same_first = (first[0] & first[1]).any(axis=1)[told]
-    interval = mean_interval(overlap, confidence, seed)
+    together = None if clusters is None else clusters[told]
+    independent = effective_rows(overlap, together, (1 + confidence) / 2)
+    interval = mean_interval(overlap, confidence, seed, independent)
     ties = int(broken[told].sum())
     return ReasonStability(
         rows=len(overlap),

@@ -117,14 +117,19 @@ class DecisionChange:
         flagged_int8: rows flagged by INT8.
         to_flagged: flipped from not flagged to flagged.
         to_passed: flipped from flagged to not flagged.
-        flip_share_upper: one-sided 95 % Clopper-Pearson bound of the flip share.
+        flip_share_upper: one-sided 95 % Clopper-Pearson bound of the flip share, of
+            ``effective_rows``.
         largest_score_change: largest |INT8 - FP32| score.
         score_psi: population stability index of the scores, INT8 against FP32.
         top_rank_correlation: Spearman's, of the rows in the top decile of FP32.
         right_fp32_only: rows that FP32 decides correctly and INT8 does not.
         right_int8_only: the reverse.
-        mcnemar_p: p-value of McNemar's exact test that INT8 errs as often as FP32.
+        mcnemar_p: p-value of McNemar's exact test that INT8 errs as often as FP32; where rows
+            depend on each other, of its form for clusters.
         cost: expected cost per row, with a cost matrix.
+        effective_rows: independent rows that say as much about the flip share; the rows themselves
+            unless they come in clusters or blocks. NaN: not known, all rows are taken as
+            independent.
     """
 
     threshold: float
@@ -142,6 +147,7 @@ class DecisionChange:
     right_int8_only: int = 0
     mcnemar_p: float = float("nan")
     cost: MetricChange | None = None
+    effective_rows: float = float("nan")
 
     @property
     def flip_share(self) -> float:
@@ -476,6 +482,67 @@ class GateResult:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What a tuning did to one layer.
+
+    Attributes:
+        method: of the tuning.
+        layer: name of the node.
+        criterion: what the tuning makes smaller, in words.
+        before: its value before.
+        after: its value after; not larger, as a layer that would get worse is left as it was.
+        reason: why nothing was done; empty when something was.
+    """
+
+    method: str
+    layer: str
+    criterion: str
+    before: float
+    after: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SearchTrial:
+    """A model that a search tried, judged on the rows of the search.
+
+    Attributes:
+        origin: how the search came to it, in words.
+        error: mean squared change of the predictions as a share of their variance.
+        size_ratio: INT8 over FP32 file size.
+        speedup: geometric mean over the batch sizes; NaN where it was not measured.
+        predicted: speed-up that was predicted; NaN where none was.
+        passes: whether all gates may be expected to pass.
+        chosen: whether it is the answer.
+    """
+
+    origin: str
+    error: float
+    size_ratio: float
+    speedup: float
+    predicted: float
+    passes: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What the method ``auto`` did.
+
+    Attributes:
+        reason: of the answer, in words with the figures.
+        seconds: that the search took.
+        rows: that candidates were judged on, of the calibration split.
+        trials: in the order in which they were tried.
+    """
+
+    reason: str
+    seconds: float
+    rows: int
+    trials: tuple[SearchTrial, ...]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything ``evaluate`` found out.
 
@@ -483,7 +550,8 @@ class Evaluation:
     measured; ``parity`` is None for the dynamic method, ``training`` without quantization-aware
     training. ``provenance`` is shown as a table: what was evaluated, from which files, by which
     versions, on which CPU. ``quantiles`` are the levels of a regression's outputs, empty for point
-    predictions; ``classes`` the names of the classes where the labels are text.
+    predictions; ``classes`` the names of the classes where the labels are text. ``tuning`` says
+    what tunings did to each layer, ``search`` what was tried where the method is ``auto``.
     """
 
     name: str
@@ -516,6 +584,8 @@ class Evaluation:
     moves: tuple[Move, ...] = ()
     quantiles: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+    tuning: tuple[Tuned, ...] = ()
+    search: SearchResult | None = None
 
     @property
     def verdict(self) -> Verdict:

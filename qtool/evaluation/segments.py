@@ -20,6 +20,7 @@ from qtool.data.judging_columns import MISSING
 from qtool.errors import ConfigError
 from qtool.evaluation.results import MetricChange, SegmentChange
 from qtool.evaluation.sample import Sample
+from qtool.statistics.clusters import Codes, effective_rows
 from qtool.statistics.proportions import share_upper
 
 SMALLEST = 30
@@ -52,6 +53,7 @@ def segments(
     compare: Callable[[Sample], MetricChange],
     flips: NDArray[np.bool_] | None,
     confidence: float,
+    clusters: Codes | None = None,
 ) -> tuple[SegmentChange, ...]:
     """Returns the metric's change and the flips of every segment with ``SMALLEST`` rows or more.
 
@@ -68,6 +70,7 @@ def segments(
             of one class do.
         flips: bool (rows,), decisions or classes that differ; None where there are none.
         confidence: of all bounds together.
+        clusters: equal for rows that depend on each other, (rows,); None: each stands by itself.
 
     Raises:
         ConfigError: a column holds lists.
@@ -77,16 +80,21 @@ def segments(
         groups = groups_of(sample.columns[column], SMALLEST, f"evaluation.segments, {column!r}")
         for name, mask in _parts(groups):
             change = compare(sample.take(mask))
-            hits = None if flips is None else int(flips[mask].sum())
-            found.append((column, name, int(mask.sum()), change, hits))
+            found.append((column, name, mask, change))
     each = 1 - (1 - confidence) / max(len(found), 1)
 
-    def upper(hits: int | None, rows: int) -> float:
-        return math.nan if hits is None else share_upper(hits, rows, each)
+    def of_flips(mask: NDArray[np.bool_]) -> tuple[int | None, float]:
+        """Returns how many flip in a segment, and the bound of their share."""
+        if flips is None:
+            return None, math.nan
+        inside = flips[mask]
+        effective = effective_rows(inside, None if clusters is None else clusters[mask], each)
+        hits = int(inside.sum())
+        return hits, share_upper(hits * (effective / len(inside)), effective, each)
 
     return tuple(
-        SegmentChange(column, name, rows, change, hits, upper(hits, rows))
-        for column, name, rows, change, hits in found
+        SegmentChange(column, name, int(mask.sum()), change, *of_flips(mask))
+        for column, name, mask, change in found
     )
 
 

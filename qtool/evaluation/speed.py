@@ -65,22 +65,41 @@ def measure_latency(
         section: rounds, their length, and numbers of threads.
         progress: where it is shown.
     """
-    results: list[LatencyResult] = []
+    several = {INT8: int8}
+    return compare_latency(fp32, several, rows, batch_sizes, threads, section, progress)[INT8]
+
+
+def compare_latency(
+    fp32: Mapping[str, Path],
+    int8: Mapping[str, Path],
+    rows: Inputs,
+    batch_sizes: Sequence[int],
+    threads: int,
+    section: Latency,
+    progress: Progress,
+) -> dict[str, tuple[LatencyResult, ...]]:
+    """``measure_latency`` of several INT8 models by name, whose blocks alternate in one run."""
+    results: dict[str, list[LatencyResult]] = {name: [] for name in int8}
     counts = section.threads or [threads]
     with progress.task("latency", total=len(counts) * section.blocks) as task:
         for count in counts:
+            opening = partial(open_calls, _batches(rows, batch_sizes), count)
             with one_core(count == 1):
                 times = measure_opened(
-                    _models(fp32, int8, partial(open_calls, _batches(rows, batch_sizes), count)),
+                    {name: partial(opening, name, path) for name, path in {**fp32, **int8}.items()},
                     rounds=section.blocks,
                     block_ms=section.block_ms,
                     advance=task.advance,
                 )
-            results += [latency_result(times[size], size, count) for size in batch_sizes]
-            last = results[-1]
+            for size in batch_sizes:
+                baselines = {name: times[size][name] for name in fp32}
+                for name, found in results.items():
+                    one = {**baselines, INT8: times[size][name]}
+                    found.append(latency_result(one, size, count))
+            last = max((found[-1] for found in results.values()), key=lambda one: one.speedup)
             status = f"batch {last.batch_size}, {count} threads: {last.speedup:.2f}x"
             task.advance(0, status=status)
-    return tuple(results)
+    return {name: tuple(found) for name, found in results.items()}
 
 
 def latency_result(times: Mapping[str, Timing], batch_size: int, threads: int) -> LatencyResult:

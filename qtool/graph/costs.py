@@ -21,7 +21,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qtool.graph.layers import METHODS, Layer, layer_of, reason_of, value_at, why_not
+from qtool.graph.layers import (
+    METHODS,
+    Layer,
+    layer_of,
+    reason_of,
+    stays_packed,
+    value_at,
+    why_not,
+)
 from qtool.graph.plan import Treatment
 from qtool.graph.targets import Target
 
@@ -35,6 +43,10 @@ SMALL_PRODUCT_GOPS = 100.0
 FLOAT_CONV_GOPS, FLOAT_CONV_OUTPUT_NS = 150.0, 0.2
 UNPACKED_CONV_OUTPUT_NS = 0.4
 """More per output where the channels are no multiple of 4, as the special kernel wants them."""
+BLOCK_GOPS, RECURRENT_GOPS, MOST_RECURRENT_GAIN = 170.0, 60.0, 4.0
+"""MatMulNBits; a float LSTM or GRU; how much faster an integer LSTM gets."""
+LOOKED_UP_US = 0.5
+"""Dequantizing the rows of a packed table."""
 FEW_ROWS = 8
 """A product of fewer rows has a fixed cost of its own."""
 CACHE_BYTES, CACHE_GB_PER_S, MEMORY_GB_PER_S = 1_500_000, 150.0, 27.0
@@ -270,3 +282,53 @@ def _shape(initializer: ir.Value) -> tuple[int, ...]:
 def _loading_us(count: int, total: int) -> float:
     bandwidth = CACHE_GB_PER_S if total <= CACHE_BYTES else MEMORY_GB_PER_S
     return count / bandwidth / 1e3
+
+
+def table_us(
+    layer: Layer, method: Treatment, bits: int, target: Target, workload: Workload, batch: int
+) -> float:
+    """Returns what a layer takes under a method, by the constants of this module.
+
+    The weights of a weight-only kernel are loaded with their bits and multiplied at
+    ``BLOCK_GOPS``; of recurrent layers and tables the constants are rougher.
+
+    Args:
+        layer: of the prepared graph.
+        method: one that the layer can have.
+        bits: of its weights.
+        target: the CPU.
+        workload: shapes.
+        batch: rows per call.
+    """
+    kernels, float_bytes = KERNELS[target.name], 4 * _weight_count(layer)
+    if layer.kind == "table":
+        packed = LOOKED_UP_US if method == "storage" and stays_packed(layer) else 0.0
+        return FLOAT_FIXED_US + workload.elements(layer.output, batch) * RELU_NS / 1e3 + packed
+    if layer.kind in ("lstm", "gru"):
+        gain = _recurrent_gain(layer, kernels) if method == "dynamic" else 1.0
+        return _recurrent_us(layer, workload, batch) / gain
+    if method in ("static", "dynamic"):
+        integer = _integer_us(layer, kernels, workload, batch, float_bytes)
+        if method == "static":
+            return integer
+        # Another pass for the range, and no codes from the layer before.
+        return integer + workload.elements(layer.node.inputs[0], batch) * QUANTIZE_NS / 1e3
+    if method == "weight_only":
+        operations = 2 * _multiplications(layer, workload, batch) / BLOCK_GOPS / 1e3
+        loading = _loading_us(_weight_count(layer) * bits // 8, float_bytes * bits // 32)
+        return kernels.few_rows_fixed_us + operations + loading
+    return _float_us(layer, workload, batch, float_bytes)
+
+
+def _recurrent_us(layer: Layer, workload: Workload, batch: int) -> float:
+    """Float LSTM or GRU: every step multiplies inputs and hidden units with all gates."""
+    directions, gates, inputs = _shape(layer.weight())
+    steps = workload.elements(layer.node.inputs[0], batch) / inputs
+    hidden = _shape(value_at(layer.node, 2))[2]
+    return 2 * steps * directions * gates * (inputs + hidden) / RECURRENT_GOPS / 1e3
+
+
+def _recurrent_gain(layer: Layer, kernels: IntegerKernels) -> float:
+    """Measured at 64, 128, 256 and 512 units: 0.8, 1.2, 2.2 and 3 to 7."""
+    _, gates, inputs = _shape(layer.weight())
+    return min((gates // 4 + inputs // 2) / kernels.lstm_units, MOST_RECURRENT_GAIN)

@@ -115,6 +115,11 @@ def model_files(path: Path) -> tuple[Path, ...]:
     return (path, *(path.parent / location for location in sorted(locations)))
 
 
+def size_bytes(path: Path) -> int:
+    """Returns the size of a model with the files beside it."""
+    return sum(file.stat().st_size for file in model_files(path))
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Yields the tensors of a graph and of its sub-graphs: initializers and constants."""
     yield from graph.initializer

@@ -31,11 +31,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from qtool.config.quantization import Observer
+from qtool.config.section import Section
 from qtool.errors import reading
 from qtool.numerics.affine import QuantSpec
 
 Treatment = Literal["static", "dynamic", "weight_only", "storage", "float", "unchanged"]
-Method = Literal["static", "dynamic", "weight_only", "storage", "auto"]
+Method = Literal["static", "dynamic", "weight_only", "storage", "fastest"]
 
 PRODUCTS = frozenset({"Gemm", "MatMul"})
 """Their integer kernels can leave float32."""
@@ -87,6 +91,7 @@ class Plan:
         weights: initializer name → how it is quantized.
         biases: bias initializer → (activation, weight) whose scales multiply to its int32 scale.
         shares: activation → the activation whose scale and zero point it has.
+        observers: activation → its observer, where a layer rule names one.
     """
 
     method: Method
@@ -97,6 +102,7 @@ class Plan:
     weights: dict[str, WeightPlan]
     biases: dict[str, tuple[str, str]]
     shares: dict[str, str] = field(default_factory=dict)
+    observers: dict[str, Observer] = field(default_factory=dict)
 
     @property
     def calibrated(self) -> tuple[str, ...]:
@@ -115,7 +121,7 @@ class Plan:
         ]
         nodes = ",\n".join(f"    {json.dumps(asdict(node))}" for node in self.nodes)
         lines.append(f'  "nodes": [\n{nodes}\n  ]')
-        for key in ("activations", "weights", "biases", "shares"):
+        for key in ("activations", "weights", "biases", "shares", "observers"):
             rows = ",\n".join(
                 f"    {json.dumps(name)}: {json.dumps(_plain(value))}"
                 for name, value in getattr(self, key).items()
@@ -146,8 +152,11 @@ class Plan:
                 },
                 biases={name: (pair[0], pair[1]) for name, pair in raw["biases"].items()},
                 shares={name: str(other) for name, other in raw["shares"].items()},
+                observers=TypeAdapter(dict[str, Observer]).validate_python(raw["observers"]),
             )
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
     return value if isinstance(value, str | tuple) else asdict(value)

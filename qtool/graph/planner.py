@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from qtool.config.quantization import (
-    AutoQuantization,
-    LayerRule,
-    Quantization,
+    FastestQuantization,
+    Observer,
+    Planned,
     StaticQuantization,
 )
 from qtool.errors import ConfigError
@@ -18,7 +18,7 @@ from qtool.graph.code_regions import MOVES, Codes, find_codes
 from qtool.graph.costs import Workload, fastest_methods
 from qtool.graph.layers import Layer, layer_of, name_of, reason_of, why_not
 from qtool.graph.plan import NodePlan, Plan, Treatment, WeightPlan
-from qtool.graph.rules import apply_rules
+from qtool.graph.rules import NO_RULE, Ruled, apply_rules
 from qtool.graph.tables import absorbed_tables, is_column_wise, tabular_values
 from qtool.graph.targets import Target
 from qtool.numerics.affine import QuantSpec
@@ -30,7 +30,7 @@ Chosen = Mapping[ir.Node, tuple[Treatment, str]]
 def make_plan(
     model: ir.Model,
     model_sha256: str,
-    section: Quantization,
+    section: Planned,
     target: Target,
     workload: Workload | None = None,
 ) -> Plan:
@@ -41,26 +41,28 @@ def make_plan(
         model_sha256: its digest.
         section: method, options and layer rules.
         target: the CPU to write for.
-        workload: what the model will be asked; only ``auto`` needs it.
+        workload: what the model will be asked; only ``fastest`` needs it.
 
     Raises:
-        ConfigError: a layer rule matches no node, or asks for what its layer cannot be.
+        ConfigError: a layer rule matches no node, asks for what its layer cannot be, or says
+            something of a method that none of its layers has.
     """
     layers = {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
     ruled = apply_rules(model, layers, section.layers)
     chosen = _choose(layers, ruled, section, target, workload)
     static = {node: layers[node] for node, (method, _) in chosen.items() if method == "static"}
-    if static and not isinstance(section, StaticQuantization | AutoQuantization):
+    if static and not isinstance(section, StaticQuantization | FastestQuantization):
         raise ConfigError(
             "quantization.layers",
             f"a layer is to be static under the method {section.method}",
-            "method static or auto, which calibrate",
+            "method static or fastest, which calibrate",
             "Set quantization.method to static and give the other layers rules.",
         )
-    kept_float = {str(node.name) for node, (_, rule) in ruled.items() if rule.method == "float"}
+    _check_used(section, chosen, ruled)
+    kept_float = {str(node.name) for node, rule in ruled.items() if rule.method == "float"}
     codes = find_codes(model, static, kept_float)
     activations = _activations(model, static, codes, target)
-    weights, biases = _weights(chosen, layers, activations, section, target)
+    weights, biases = _weights(chosen, layers, ruled, activations, section, target)
     # Their Add is part of the integer kernel.
     with_bias = {
         layer.add: layer
@@ -76,27 +78,28 @@ def make_plan(
         weights=weights,
         biases=biases,
         shares=codes.shares,
+        observers=_observers(static, ruled, codes),
     )
     return _with_absorbed_tables(model, plan)
 
 
 def _choose(
     layers: Mapping[ir.Node, Layer],
-    ruled: Mapping[ir.Node, tuple[str, LayerRule]],
-    section: Quantization,
+    ruled: Mapping[ir.Node, Ruled],
+    section: Planned,
     target: Target,
     workload: Workload | None,
 ) -> dict[ir.Node, tuple[Treatment, str]]:
     chosen: dict[ir.Node, tuple[Treatment, str]] = {}
     fastest = {}
-    if isinstance(section, AutoQuantization):
+    if isinstance(section, FastestQuantization):
         if workload is None:
-            raise ValueError("auto needs a workload")
+            raise ValueError("fastest needs a workload")
         fastest = fastest_methods(layers, target, workload)
     for node, layer in layers.items():
-        if node in ruled:
-            pattern, rule = ruled[node]
-            chosen[node] = (rule.method, f"rule '{pattern}'")
+        rule = ruled.get(node, NO_RULE)
+        if rule.method is not None:
+            chosen[node] = (rule.method, f"rule '{rule.pattern}'")
         elif node in fastest:
             chosen[node] = fastest[node]
         else:
@@ -109,11 +112,59 @@ def _by_method(layer: Layer, method: str) -> tuple[Treatment, str]:
     if layer.kind == "table":
         return "storage", reason_of(layer, "storage")
     if layer.kind == "product":
-        return "float", "a product of two activations: auto or a rule makes it static"
+        return "float", "a product of two activations: fastest or a rule makes it static"
     reason = why_not(layer, method)  # type: ignore[arg-type]
     if reason is not None:
-        return "float", f"{reason}; auto or a rule can choose another method"
+        return "float", f"{reason}; fastest or a rule can choose another method"
     return method, reason_of(layer, method)  # type: ignore[return-value,arg-type]
+
+
+def _check_used(section: Planned, chosen: Chosen, ruled: Mapping[ir.Node, Ruled]) -> None:
+    """Raises ConfigError for what a rule says of a method that no layer of it has."""
+    for what, method in (
+        ("observer", "static"),
+        ("bits", "weight_only"),
+        ("block_size", "weight_only"),
+    ):
+        of = [
+            node
+            for node, rule in ruled.items()
+            if node in chosen and getattr(rule, what) is not None
+        ]
+        if of and all(chosen[node][0] != method for node in of):
+            raise ConfigError(
+                "quantization.layers",
+                f"a rule sets {what}, and none of its layers is {method}",
+                f"a layer of method {method}",
+                f"Set method: {method} in the rule, or remove {what}.",
+            )
+
+
+def _observers(
+    static: Mapping[ir.Node, Layer], ruled: Mapping[ir.Node, Ruled], codes: Codes
+) -> dict[str, Observer]:
+    """Returns the observers of what layers with an observer of their own read.
+
+    Raises:
+        ConfigError: two layers that read one activation have different ones.
+    """
+    found: dict[str, Observer] = {}
+    for node, layer in static.items():
+        observer = ruled.get(node, NO_RULE).observer
+        if observer is None:
+            continue
+        for index in layer.inputs:
+            name = name_of(node.inputs[index])
+            while name in codes.shares:
+                name = codes.shares[name]
+            if found.setdefault(name, observer) != observer:
+                raise ConfigError(
+                    "quantization.layers",
+                    f"two observers for '{name}', which {node.name} and another layer read",
+                    "one range for what several layers read",
+                    "Give these layers the same observer.",
+                )
+    return found
 
 
 def _activations(
@@ -139,8 +190,9 @@ def _outputs(model: ir.Model) -> list[ir.Value]:
 def _weights(
     chosen: Chosen,
     layers: Mapping[ir.Node, Layer],
+    ruled: Mapping[ir.Node, Ruled],
     activations: dict[str, QuantSpec],
-    section: Quantization,
+    section: Planned,
     target: Target,
 ) -> tuple[dict[str, WeightPlan], dict[str, tuple[str, str]]]:
     weights: dict[str, WeightPlan] = {}
@@ -150,7 +202,7 @@ def _weights(
         if method == "float":
             continue
         for index in layer.weights:
-            spec = _weight_spec(layer, method, section, target)
+            spec = _weight_spec(layer, method, ruled.get(node, NO_RULE), section, target)
             folds = None
             if method == "static" and is_column_wise(activations, name_of(node.inputs[0])):
                 folds = name_of(node.inputs[0])
@@ -162,11 +214,12 @@ def _weights(
 
 
 def _weight_spec(
-    layer: Layer, method: Treatment, section: Quantization, target: Target
+    layer: Layer, method: Treatment, rule: Ruled, section: Planned, target: Target
 ) -> QuantSpec:
     outputs = 0 if layer.kind == "conv" else 1
     if method == "weight_only":
-        return QuantSpec("int8", symmetric=True, bits=section.bits, block=section.block_size)
+        bits, block = rule.bits or section.bits, rule.block_size or section.block_size
+        return QuantSpec("int8", symmetric=True, bits=bits, block=block)
     if method == "storage":
         return QuantSpec("int8", symmetric=True, axis=outputs)
     calibrated = method == "static"
@@ -179,7 +232,7 @@ def _weight_spec(
 def _node_plan(
     node: ir.Node,
     chosen: Chosen,
-    ruled: Mapping[ir.Node, tuple[str, LayerRule]],
+    ruled: Mapping[ir.Node, Ruled],
     codes: Codes,
     biases: Mapping[ir.Node, Layer],
 ) -> NodePlan:
@@ -189,8 +242,8 @@ def _node_plan(
         return NodePlan(name, node.op_type, *chosen[node])
     if name in codes.nodes:
         return NodePlan(name, node.op_type, "static", codes.nodes[name])
-    if node in ruled:
-        return NodePlan(name, node.op_type, "float", f"rule '{ruled[node][0]}'")
+    if ruled.get(node, NO_RULE).method == "float":
+        return NodePlan(name, node.op_type, "float", f"rule '{ruled[node].pattern}'")
     if node in biases:
         layer = biases[node].node
         reason = f"bias of {layer.name}"

@@ -12,7 +12,7 @@ from rich.text import Text
 from qtool.data.column_fit import Representativeness
 from qtool.evaluation.results import Evaluation, NodeCoverage
 from qtool.report.reading_order import result_tables
-from qtool.report.summary import description, verdict
+from qtool.report.summary import Verdict, description, verdict
 from qtool.report.tables import (
     WORDS,
     Table,
@@ -20,6 +20,7 @@ from qtool.report.tables import (
     coverage_table,
     representativeness_table,
 )
+from qtool.report.text import printable
 
 WORST_COLUMNS = 10
 LONGEST = 5
@@ -56,6 +57,16 @@ def console_tables(found: Sequence[Table], warnings: Sequence[str]) -> Renderabl
     )
 
 
+def console_advice(
+    found: Sequence[Table], warnings: Sequence[str], advice: Verdict
+) -> RenderableType:
+    """Returns tables, what to beware of and, last, the advice."""
+    return Group(
+        console_tables(found, warnings),
+        Text.assemble((advice.word, STYLES[advice.outcome]), f"  {advice.text}"),
+    )
+
+
 def console_coverage(nodes: Sequence[NodeCoverage]) -> RenderableType:
     """Returns every node with its treatment and reason, then the summary."""
     return Group(_table(coverage_table(nodes)), _table(coverage_summary_table(nodes)))
@@ -77,8 +88,9 @@ def _table(table: Table) -> RichTable:
         collapse_padding=True,
         pad_edge=False,
     )
+    rows = [[printable(cell) for cell in row] for row in table.rows]
     for place, (name, letter) in enumerate(zip(table.header, table.align, strict=True)):
-        words = " ".join((name, *(row[place] for row in table.rows))).split()
+        words = " ".join((name, *(row[place] for row in rows))).split()
         result.add_column(
             Text(name),
             justify="left" if letter == "l" else "right",
@@ -86,7 +98,7 @@ def _table(table: Table) -> RichTable:
             # A number that a narrow terminal cuts is another number: the lines get longer instead.
             min_width=min(max(map(len, words), default=0), LONGEST_WORD),
         )
-    for row in table.rows:
+    for row in rows:
         style = next((ROW_STYLES[cell] for cell in row if cell in ROW_STYLES), "")
         result.add_row(*(Text(cell) for cell in row), style=style)
     return result

@@ -13,6 +13,7 @@ from qtool.evaluation.results import Evaluation
 from qtool.report.markdown import to_markdown
 from qtool.report.summary import facts, verdict
 from qtool.report.tables import rows_needed
+from qtool.report.text import printable
 
 LEVELS = {"fail": ("error", "failed"), "undecided": ("warning", "is undecided")}
 _DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
@@ -28,7 +29,7 @@ def to_annotations(evaluation: Evaluation) -> str:
         _command(
             LEVELS[gate.verdict][0],
             f"{evaluation.name}: {gate.name} {LEVELS[gate.verdict][1]}",
-            f"{gate.text}{rows_needed(gate)}",
+            printable(f"{gate.text}{rows_needed(gate)}"),
         )
         for gate in evaluation.gates
         if gate.verdict != "pass"

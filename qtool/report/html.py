@@ -13,6 +13,7 @@ from qtool.report.pictures import chapters
 from qtool.report.reading_order import result_tables
 from qtool.report.summary import description, facts, verdict
 from qtool.report.svg import COLORS
+from qtool.report.text import printable
 
 OPEN_NODES = 40  # a longer list of nodes starts folded
 
@@ -48,5 +49,12 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     return environment.get_template(template).render(colors=COLORS, **values)
+
+
+def _shown(value: object) -> object:
+    """Returns what stands in the page for a value; markup of our own, the pictures, stays."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value)) if is_text else value

@@ -14,6 +14,7 @@ from qtool.report import (
     embedding_pictures,
     model_pictures,
     score_pictures,
+    search_parts,
     speed_pictures,
     value_pictures,
 )
@@ -55,6 +56,7 @@ def chapters(evaluation: Evaluation, sample: Sample) -> tuple[Chapter, ...]:
         ("Where it changed", _groups(evaluation)),
         ("Under attack and stress", _robustness(evaluation)),
         ("How fast it is", _speed(evaluation)),
+        ("What was tried", _search(evaluation)),
         ("What the model became", _model(evaluation)),
     )
     every = (Chapter(title, tuple(pictures)) for title, pictures in found)
@@ -254,6 +256,20 @@ def _speed(evaluation: Evaluation) -> Iterator[Picture]:
             "Start of a process",
             "Medians of fresh processes: shorter bars start sooner and need less memory.",
             speed_pictures.cold(evaluation.cold),
+            wide=True,
+        )
+
+
+def _search(evaluation: Evaluation) -> Iterator[Picture]:
+    search = evaluation.search
+    if search is not None:
+        yield Picture(
+            "Models of the search",
+            f"{search.reason[0].upper()}{search.reason[1:]}. {len(search.trials)} models in "
+            f"{search.seconds:,.0f} s, judged on {count(search.rows)} calibration rows. To the "
+            "right is faster, down is more exact; larger marks have larger files, hollow ones were "
+            "not measured. The line joins the measured ones that none beats in both.",
+            search_parts.front(search),
             wide=True,
         )
 

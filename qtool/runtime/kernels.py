@@ -37,6 +37,7 @@ class Kernel:
     op_type: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    name: str = ""
 
 
 def kernels_of(model: ir.Model | Path | bytes, where: str) -> tuple[Kernel, ...]:
@@ -45,4 +46,7 @@ def kernels_of(model: ir.Model | Path | bytes, where: str) -> tuple[Kernel, ...]
         path = Path(directory) / "optimized.onnx"
         Session(model, where, optimized_to=path)
         graph = onnx.load(str(path), load_external_data=False).graph
-    return tuple(Kernel(node.op_type, tuple(node.input), tuple(node.output)) for node in graph.node)
+    return tuple(
+        Kernel(node.op_type, tuple(node.input), tuple(node.output), node.name)
+        for node in graph.node
+    )

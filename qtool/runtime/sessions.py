@@ -39,6 +39,7 @@ class Session:
         threads: int = 1,
         optimize: bool = True,
         optimized_to: Path | None = None,
+        profiled_to: Path | None = None,
         single_file_bytes: int = SINGLE_FILE_BYTES,
     ) -> None:
         """Loads the model.
@@ -51,6 +52,8 @@ class Session:
                 float32.
             optimized_to: file that receives the graph as the runtime optimised it; its weights go
                 to ``<name>.data`` beside it.
+            profiled_to: start of the name of the file that ``end_profiling`` writes; every call is
+                slower then.
             single_file_bytes: weights of a model in memory beyond this are handed over as arrays,
                 since no serialized model can hold 2 GiB.
 
@@ -69,6 +72,9 @@ class Session:
             options.add_session_config_entry(
                 "session.optimized_model_external_initializers_file_name", weights
             )
+        if profiled_to is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profiled_to)
         try:
             self._weights: Arrays = {}  # the runtime reads them where they are as long as it lives
             if isinstance(model, ir.Model):
@@ -112,6 +118,10 @@ class Session:
             raise ModelError(
                 self.where, f"cannot run on this data ({_first_line(error)})"
             ) from error
+
+    def end_profiling(self) -> Path:
+        """Returns the file with the time of every kernel of every call, as JSON events."""
+        return Path(self._session.end_profiling())
 
     def bound(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], None]:
         """Returns a call that runs once on ``inputs``: what latency is measured on.

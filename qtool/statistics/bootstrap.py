@@ -5,10 +5,11 @@ of the drawn differences. The basic interval (2 * estimate - percentile) and bia
 assume that draws are shifted against the sample as the sample is against the truth, which is not so
 for what jumps (KS of nearly equal models: 72 to 90 % covered instead of 95 %). The pairs of rows
 that change their order make rank metrics of nearly equal models vary more between draws than
-between samples (see ``delong.py``), so percentiles are too wide rather than too narrow; but with
-few positives one side may be too short. ``bootstrap_bounds``, for verdicts, take the outer of
-percentile and basic ends. ``benchmarks/intervals.py`` has the figures. AUC, accuracy and other
-shares of rows have better intervals without draws: ``delong.py``, ``proportions.py``.
+between samples (see ``delong.py``), so percentiles are too wide rather than too narrow, which
+``pairs_once_interval`` corrects; but with few positives one side may be too short.
+``bootstrap_bounds``, for verdicts, take the outer of percentile and basic ends.
+``benchmarks/intervals.py`` has the figures. AUC, KS, accuracy and other shares of rows have better
+intervals without draws: ``delong.py``, ``ks.py``, ``proportions.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import t as student
 
-from qtool.statistics.interval import Interval, two_sided
+from qtool.statistics.interval import Interval, student_interval, two_sided
 
 SUBSET_UNITS = 200_000
 """Units above which the spread is measured on a subset."""
@@ -202,6 +203,48 @@ def bootstrap_bounds(
     low = min(found.low, 2 * estimate - found.high)
     high = max(found.high, 2 * estimate - found.low)
     return Interval(estimate, low, high, found.error)
+
+
+def pairs_once_interval(
+    estimate: float,
+    differences: Values,
+    influence: Values,
+    strata: Codes,
+    confidence: float,
+    scale: float = 1.0,
+) -> Interval:
+    """Returns the two-sided interval of a difference that consists of pairs of rows.
+
+    The change of a rank metric of two nearly equal models comes from the pairs that change their
+    order. The part of its variance that belongs to single pairs is counted twice by the influence
+    of the rows, and three times by draws of the rows; twice the first minus the second has it once.
+
+    Args:
+        estimate: the difference on all rows.
+        differences: on every draw, shape (resamples,).
+        influence: derivative of the difference by the weight of each row, shape (rows,).
+        strata: of the draws, shape (rows,), each of at least two rows.
+        confidence: two-sided, in [0, 1).
+        scale: of ``subset``.
+
+    Source: twice: Efron and Stein 1981, "The jackknife estimate of variance", Annals of Statistics
+    9(3); Student's t with the degrees of freedom that the fourth powers of the influence give the
+    sum of its squares, so that few rows that pull widen it (Satterthwaite 1946).
+    """
+    pulls = influence.copy()
+    by_rows = 0.0
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        pulls[inside] -= pulls[inside].mean()
+        rows = np.count_nonzero(inside)
+        by_rows += float(np.square(pulls[inside]).sum()) * rows / (rows - 1)
+    by_draws = float(differences.var(ddof=1))
+    # The difference of two estimates may fall below what single pairs alone explain.
+    variance = max(2 * by_rows - by_draws, by_draws - by_rows)
+    squares = np.square(pulls)
+    fourth = float(np.square(squares).sum())
+    freedom = 2 * float(squares.sum()) ** 2 / fourth if fourth else math.inf
+    return student_interval(estimate, scale * math.sqrt(variance), confidence, freedom)
 
 
 def subset(draws: Draws, units: int = SUBSET_UNITS) -> tuple[NDArray[np.int64] | None, float]:

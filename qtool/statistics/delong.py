@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from qtool.statistics.interval import Interval, student_interval, two_sided
+from qtool.statistics.interval import Interval, satterthwaite, student_interval, two_sided
 
 PAIR_ROWS = 1_000_000
 """Rows above which the part of single pairs stays in the variance: relative to the rest it falls
@@ -111,7 +111,7 @@ def delong(labels: NDArray[np.integer[Any]], first: Scores, second: Scores) -> D
         sum(second_parts),
         variance,
         unbiased,
-        _freedom(parts, positives, negatives),
+        satterthwaite(parts, (positives, negatives)),
     )
 
 
@@ -188,14 +188,3 @@ def _pair_part(
     of_negatives = parts[1] * negatives * (negatives - 1)
     rest = squares - negatives * of_positives - positives * of_negatives - pairs * change**2
     return max(rest, 0.0) / ((positives - 1) * (negatives - 1) * pairs)
-
-
-def _freedom(parts: tuple[float, float], positives: int, negatives: int) -> float:
-    """Returns the degrees of freedom of the sum of two variances; infinite where it is 0.
-
-    Source: Satterthwaite 1946, Biometrics Bulletin 2(6), equation 17.
-    """
-    if min(positives, negatives) < 2:
-        return math.nan
-    spread = parts[0] ** 2 / (positives - 1) + parts[1] ** 2 / (negatives - 1)
-    return sum(parts) ** 2 / spread if spread else math.inf

@@ -51,3 +51,18 @@ def student_interval(
     """
     width = error * float(student.ppf((1 + confidence) / 2, freedom))
     return Interval(estimate, estimate - width, estimate + width, error)
+
+
+def satterthwaite(parts: tuple[float, float], counts: tuple[int, int]) -> float:
+    """Returns the degrees of freedom of the sum of two variances of means; infinite where it is 0.
+
+    Args:
+        parts: the variances, each estimated from one group.
+        counts: rows of the groups; NaN is returned when one has fewer than two.
+
+    Source: Satterthwaite 1946, Biometrics Bulletin 2(6), equation 17.
+    """
+    if min(counts) < 2:
+        return math.nan
+    spread = sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
+    return sum(parts) ** 2 / spread if spread else math.inf

@@ -61,7 +61,9 @@ def decide_interval(worsening: Interval, margin: float, rows: int) -> Decision:
     return Decision("undecided", worsening.high, _round_up(needed))
 
 
-def decide_share(hits: int, rows: int, margin: float, confidence: float) -> Decision:
+def decide_share(
+    hits: int, rows: int, margin: float, confidence: float, effective: float | None = None
+) -> Decision:
     """Returns the verdict on a share that should be small, such as that of flipped decisions.
 
     Args:
@@ -69,19 +71,27 @@ def decide_share(hits: int, rows: int, margin: float, confidence: float) -> Deci
         rows: all, at least 1.
         margin: the largest share that passes, in [0, 1].
         confidence: one-sided, of the exact bounds.
+        effective: how many independent rows say as much; None: all stand by themselves.
     """
-    upper = share_upper(hits, rows, confidence)
+    effective = rows if effective is None else effective
+    worth = effective / rows
+    upper = share_upper(hits * worth, effective, confidence)
     if upper <= margin:
         return Decision("pass", upper)
-    if share_lower(hits, rows, confidence) > margin:
-        return Decision("fail", share_lower(hits, rows, confidence))
-    return Decision("undecided", upper, _rows_for_share(hits / rows, rows, margin, confidence))
+    lower = share_lower(hits * worth, effective, confidence)
+    if lower > margin:
+        return Decision("fail", lower)
+    needed = _rows_for_share(hits / rows, rows, margin, confidence, worth)
+    return Decision("undecided", upper, needed)
 
 
-def _rows_for_share(share: float, rows: int, margin: float, confidence: float) -> int | None:
-    """Returns the fewest rows whose bound at the same ``share`` decides."""
+def _rows_for_share(
+    share: float, rows: int, margin: float, confidence: float, worth: float
+) -> int | None:
+    """Returns the fewest rows, each ``worth`` so much, whose bound at the ``share`` decides."""
 
-    def decided(count: float) -> bool:
+    def decided(rows: float) -> bool:
+        count = worth * rows
         hits = share * count
         if share < margin:
             return share_upper(hits, count, confidence) <= margin

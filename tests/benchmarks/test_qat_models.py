@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qtool.config.quantization import AutoQuantization
+from qtool.config.quantization import FastestQuantization
 from qtool.graph.costs import Workload, measured_values
 from qtool.graph.planner import make_plan
 from qtool.graph.prepare.pipeline import prepare
@@ -70,7 +70,7 @@ def test_every_weight_of_an_exported_model_is_stored_in_8_bits(models, name):
     one = session.run({key: array[:1] for key, array in rows.items()})[session.output_names[0]]
     np.testing.assert_allclose(one, found[:1], rtol=1e-4, atol=1e-5)
     workload = Workload((32,), shapes_of(prepared, measured_values(prepared), rows), 4)
-    section = AutoQuantization(method="auto")
+    section = FastestQuantization(method="fastest")
     plan = make_plan(prepared, "", section, TARGETS["x86_vnni"], workload)
     layers = [node for node in plan.nodes if node.op_type in LAYERS]
     assert any(node.treatment in ("static", "dynamic") for node in layers)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from support.cli import qtool, succeeded
+from support.project import tree
 
+from qtool.commands import compare
 from qtool.evaluation.results import Evaluation, GateResult, MetricChange
 from qtool.report.stored import to_stored
 from qtool.runs import RECORD, sha256_of
@@ -52,6 +54,22 @@ def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path: Path) -> None:
     assert list(json.loads(done.out)["runs"]) == [str(run) for run in runs]
 
 
+def test_a_run_beside_itself_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    done = qtool("compare", run, tmp_path / "x" / ".." / "run")
+    assert done.code == 2
+    assert f"the run {run} again; expected different runs" in done.err
+
+
+def test_a_page_never_becomes_a_file_of_a_stage(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    before = tree(run)
+    done = qtool("compare", run, "--output", run / "evaluate" / "result.json")
+    assert done.code == 2
+    assert "a place among the files of a finished stage" in done.err
+    assert tree(run) == before
+
+
 def test_other_tasks_are_refused(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one")
     two = make_run(tmp_path / "two", dataclasses.replace(EVALUATION, task="representation"))
@@ -83,6 +101,22 @@ def test_what_is_not_current_is_refused(tmp_path: Path, file: str, text: str, fo
     done = qtool("compare", run)
     assert done.code == 6, done.err
     assert found in done.err
+
+
+def test_a_run_that_is_written_meanwhile_is_refused(tmp_path: Path, monkeypatch) -> None:
+    run = make_run(tmp_path / "run")
+    real = compare.output_of
+
+    def replaced(folder: Path, name: str) -> Path:
+        found = real(folder, name)
+        found.unlink()
+        return found
+
+    monkeypatch.setattr(compare, "output_of", replaced)
+    done = qtool("compare", run, "--output", tmp_path / "page.html")
+    assert done.code == 6, done.err
+    assert "result.json was replaced while it was read; expected a run that no other" in done.err
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_an_evaluation_of_an_earlier_model_is_refused(tmp_path: Path) -> None:

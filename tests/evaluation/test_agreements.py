@@ -36,10 +36,10 @@ def test_clusters_of_one_are_clopper_and_pearson(hits: int) -> None:
 
 
 def test_equal_clusters_count_as_units() -> None:
-    # 30 rows of 20 tokens, all or none right: what 600 tokens say is worth 30.
-    right = 20.0 * (np.arange(30) < 21)
-    share, low, high = clustered_interval(right, np.full(30, 20.0), 0.95)
-    exact = binomtest(21, 30).proportion_ci(0.95, method="exact")
+    # 300 rows of 20 tokens, all or none right: what 6,000 tokens say is worth 300.
+    right = 20.0 * (np.arange(300) < 210)
+    share, low, high = clustered_interval(right, np.full(300, 20.0), 0.95)
+    exact = binomtest(210, 300).proportion_ci(0.95, method="exact")
     assert share == pytest.approx(0.7)
     assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.01)
     # None differs: as many rows, not tokens, without a difference.
@@ -120,5 +120,27 @@ def test_tokens() -> None:
     (found,) = agreements(sample, "language_model", Evaluation())
     assert (found.name, found.share, found.count) == ("token_agreement", 0.9, 10)
     assert found.low < 0.9 < found.high <= 1
-    with pytest.raises(DataError, match="without a token"):
+    with pytest.raises(DataError, match="without a token to compare"):
         agreements(sample.take(np.array([2])), "language_model", Evaluation())
+
+
+def test_rows_of_one_customer_are_worth_fewer() -> None:
+    fp32 = np.eye(2, dtype=np.float32)[np.zeros(200, int)]
+    int8 = np.eye(2, dtype=np.float32)[np.repeat(np.arange(20) == 3, 10).astype(int)]
+    sample = Sample(np.arange(200), np.zeros(200, np.int64), fp32, int8)
+    task, customers = "multiclass_classification", np.repeat(np.arange(20), 10)
+    (apart,) = agreements(sample, task, Evaluation())
+    (together,) = agreements(sample, task, Evaluation(), customers)
+    assert (together.share, together.count) == (apart.share, 200) == (0.95, 200)
+    assert together.low < binomtest(19, 20).proportion_ci(0.95, method="exact").low < apart.low
+
+
+def test_rows_that_ask_are_those_of_their_customer() -> None:
+    # Only row 0 asks: its customer stands alone, whatever the others are.
+    asked, customers = Retrieval(query="asks"), np.arange(len(CIRCLE)) // 5
+    sample = Sample(
+        np.arange(len(CIRCLE)), np.empty((len(CIRCLE), 0)), CIRCLE, CIRCLE,
+        {"asks": (np.arange(len(CIRCLE)) == 0).astype(np.float64)},
+    )  # fmt: skip
+    (found,) = agreements(sample, "representation", Evaluation(retrieval=asked), customers)
+    assert found.low == pytest.approx(0.025)

@@ -12,12 +12,14 @@ from qtool.commands.scoring import joined
 from qtool.config.evaluation import Resampling
 from qtool.evaluation.compare import Pairing, compare, compare_part
 from qtool.evaluation.metrics import binary, multiclass
+from qtool.evaluation.metrics.regression import point_metrics
 from qtool.evaluation.sample import Sample
 from qtool.statistics import bootstrap
 from qtool.statistics.delong import delong
+from qtool.statistics.ks import ks_change
 from qtool.statistics.proportions import paired_shares
 
-AUC, GINI, KS, _, BRIER, *_ = binary.METRICS
+AUC, GINI, KS, PR_AUC, BRIER, *_ = binary.METRICS
 ACCURACY = multiclass.METRICS[0]
 
 
@@ -143,3 +145,68 @@ def test_draws_of_nothing_but_zeros_prove_little():
     assert ks.change == 0
     assert ks.bound_high == pytest.approx(1 - 0.05 ** (1 / scarce))
     assert brier.low < brier.change < brier.high < 0 or 0 < brier.low < brier.change < brier.high
+
+
+def test_ks_has_the_interval_of_the_thresholds_near_it():
+    sample = scores(2000)
+    (ks,) = compare(sample, (KS,), pairing())
+    expected = ks_change(sample.labels, sample.fp32, sample.int8)
+    assert (ks.fp32, ks.int8) == (expected.first, expected.second)
+    interval = expected.interval(0.95)
+    assert (ks.low, ks.high) == (interval.low, interval.high)
+    # Verdicts have ends of 97.5 % each, which never lie inside of what is printed.
+    assert (ks.bound_low, ks.bound_high) == (interval.low, interval.high)
+    assert ks.interval == "thresholds near the largest distance"
+
+
+def test_ks_of_few_thresholds_is_resampled():
+    sample = scores(2000)
+    coarse = dataclasses.replace(sample, int8=np.round(sample.int8 * 5) / 5)
+    (ks,) = compare(coarse, (KS,), pairing())
+    assert ks.interval == "paired bootstrap within classes"
+    assert ks.low < ks.change < ks.high
+
+
+def test_pr_auc_counts_pairs_once():
+    sample = scores(noise=0.002)
+    (found,) = compare(sample, (PR_AUC,), pairing())
+    draws = pairing().draws(sample)
+    pair = PR_AUC.build(sample, sample.fp32), PR_AUC.build(sample, sample.int8)
+    drawn = bootstrap.paired_bootstrap({"pr_auc": pair}, draws)["pr_auc"]
+    assert found.interval == "paired bootstrap within classes, pairs of rows counted once"
+    assert found.error < drawn.std()
+    bounds = bootstrap.bootstrap_bounds(found.change, drawn, 0.95, units=draws.smallest())
+    assert (found.bound_low, found.bound_high) == (bounds.low, bounds.high)
+    (clustered,) = compare(sample, (PR_AUC,), pairing(cluster="customer"))
+    assert clustered.interval == "paired bootstrap of clusters"
+
+
+@pytest.mark.parametrize("metric", [*binary.METRICS, *binary.recall_metrics(["recall_at_fpr_0.1"])])
+@pytest.mark.parametrize("given", [{}, {"cluster": "customer"}])
+def test_equal_predictions_leave_a_doubt(metric, given):
+    """It falls with the rows, or clusters, as far as the metric can change by one of them."""
+    sample = scores()
+    same = dataclasses.replace(sample, int8=sample.fp32.copy())
+    (found,) = compare(same, (metric,), pairing(**given))
+    span = found.fp32 if metric.span is None else metric.span
+    units = 100 if given else min(sample.labels.sum(), (1 - sample.labels).sum())
+    assert found.change == 0
+    assert found.bound_high == pytest.approx(span * (1 - 0.05 ** (1 / units)))
+    assert found.bound_low == -found.bound_high
+
+
+def test_a_change_that_is_the_same_in_every_draw_is_as_doubtful():
+    rows = np.arange(50)
+    labels = np.zeros(50, np.float32)
+    regression = Sample(rows, labels, np.full((50, 1), 2.0), np.full((50, 1), 3.0))
+    (mae, *_) = compare(regression, point_metrics(None)[:1], pairing("regression"))
+    assert mae.change == 1
+    assert mae.bound_high - 1 == pytest.approx(2 * (1 - 0.05 ** (1 / 50)))
+
+
+def test_units_are_clusters_or_blocks_or_none():
+    sample = scores(8)
+    assert pairing().units(sample) is None
+    assert pairing(cluster="customer").units(sample).tolist() == [0] * 4 + [1] * 4
+    assert pairing(by_time=True).units(sample).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert pairing(block=3).units(sample).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]

@@ -13,6 +13,7 @@ from qtool.config.evaluation import ThresholdRate, ThresholdValue
 from qtool.errors import DataError, ModelError
 from qtool.evaluation.decisions import decision_change, operating_threshold, psi
 from qtool.evaluation.sample import Sample
+from qtool.statistics.proportions import share_upper
 
 TENTHS = np.arange(1, 11, dtype=np.float32) / 10
 HALF = np.array([0, 1] * 5, np.int8)
@@ -132,3 +133,27 @@ def test_psi_of_tied_scores_by_hand() -> None:
     other = np.array([0.0] * 60 + [0.5] * 40, np.float32)
     expected = (0.6 - 0.8) * math.log(0.6 / 0.8) + (0.4 - 0.2) * math.log(0.4 / 0.2)
     assert psi(reference, other) == pytest.approx(expected)
+
+
+def test_rows_of_one_customer_are_worth_fewer(make_scores) -> None:
+    # 100 customers of 10 equal rows, of whom 4 flip.
+    fp32 = np.repeat(np.where(np.arange(100) < 50, 0.2, 0.9), 10)
+    int8 = np.repeat(np.where(np.arange(100) % 25 == 0, 0.5, fp32[::10]), 10)
+    scores = make_scores(np.arange(1000) % 2, fp32, int8)
+    customers = np.repeat(np.arange(100), 10)
+    apart, together = (
+        decision_change(scores, 0.5, "", clusters=clusters) for clusters in (None, customers)
+    )
+    assert (apart.effective_rows, apart.flip_share) == (1000, together.flip_share)
+    assert together.effective_rows < 100
+    assert together.flip_share_upper > share_upper(2, 100, 0.95)
+    assert apart.flip_share_upper == share_upper(20, 1000, 0.95)
+
+
+def test_mcnemar_of_clusters_turns_whole_customers(make_scores) -> None:
+    # INT8 flags no row of two customers, whose 5 rows each are all positive: 10 rows become wrong.
+    fp32, int8 = np.full(20, 0.9), np.repeat([0.1, 0.9], 10)
+    scores = make_scores(np.ones(20), fp32, int8)
+    assert decision_change(scores, 0.5, "").mcnemar_p == pytest.approx(2 / 2**10)
+    clustered = decision_change(scores, 0.5, "", clusters=np.arange(20) // 5)
+    assert clustered.mcnemar_p == pytest.approx(2 / 2**2)

@@ -27,9 +27,8 @@ def flags(*groups: tuple[int, int]) -> np.ndarray:
     return np.concatenate([np.repeat([True, False], counts) for counts in groups])
 
 
-def test_the_example_of_the_uniform_guidelines() -> None:
-    # Questions and Answers on the Uniform Guidelines (EEOC and others 1979, 44 FR 11996): hiring
-    # rates of 60, 45, 48 and 51 % give impact ratios of 75, 80 and 85 %.
+def test_ratios_by_hand() -> None:
+    # Rates of 60, 45, 48 and 51 %: 45 / 60, 48 / 60 and 51 / 60.
     names = ["white", "american indian", "hispanic", "black"]
     hired = flags((600, 400), (450, 550), (480, 520), (510, 490))
     group = np.repeat(np.array(names, object), 1000)
@@ -140,3 +139,19 @@ def test_a_column_of_lists_is_a_config_error() -> None:
         ConfigError, match=r"evaluation\.fairness\.columns, 'sex': a column of lists"
     ):
         judged(lists, np.ones(2), np.ones(2))
+
+
+def test_people_of_one_household_are_worth_fewer() -> None:
+    group = np.repeat([1.0, 2.0], [400, 200])
+    fp32 = flags((100, 300), (80, 120))
+    int8 = fp32.copy()
+    int8[400:410] = False
+    households = np.arange(600) // 10
+    sample = Sample(np.arange(600), *[np.zeros(600, np.float32)] * 3, {"sex": group})
+    section = Fairness(columns=["sex"])
+    (apart,), (together,) = (
+        impact_ratios(sample, fp32, int8, section, 0.95, 0, clusters)
+        for clusters in (None, households)
+    )
+    assert (together.fp32, together.int8, together.rows) == (apart.fp32, apart.int8, apart.rows)
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)

@@ -25,6 +25,7 @@ from qtool.evaluation.results import (
     SegmentChange,
     StressResult,
 )
+from qtool.statistics.proportions import share_upper
 
 BINARY = "binary_classification"
 FULL = {
@@ -300,3 +301,14 @@ def test_the_result_fits_into_the_evaluation(evaluation):
     assert speed.text == (
         "INT8 is 2 times as fast at batch size 256 (95 % interval 1.5 to 2.5); must be at least 1.5"
     )
+
+
+def test_flips_of_clusters_are_decided_by_what_they_are_worth(evaluation):
+    decisions = dataclasses.replace(evaluation.decisions, effective_rows=200.0)
+    clustered = dataclasses.replace(evaluation, decisions=decisions)
+    (apart,) = check_gates({"decision_flips": 0.0078}, evaluation)
+    (together,) = check_gates({"decision_flips": 0.0078}, clustered)
+    assert (apart.verdict, together.verdict) == ("pass", "undecided")
+    assert together.bound == pytest.approx(share_upper(0.6, 200, 0.95))
+    assert together.text.startswith("3 of 1,000 decisions changed, worth 200 independent ones")
+    assert together.rows_needed > 1000

@@ -153,3 +153,19 @@ def test_several_outputs_per_row_are_a_config_error() -> None:
 
     with pytest.raises(ConfigError, match=r"evaluation\.reason_codes: a model with 3 outputs"):
         judged([[1, 1, 1, 1]], three, three)
+
+
+def test_rows_of_one_person_are_worth_fewer() -> None:
+    rows = np.abs(np.random.default_rng(0).normal(size=(100, 4)))
+    block = block_of(dict(zip(COLUMNS, rows.T, strict=True)))
+    model = linear(1, 2, 0.5, 3)
+
+    def score(inputs):
+        return model(inputs["x"]), model(inputs["x"])
+
+    apart, together = (
+        reason_stability(block, TYPICAL, ENCODER, score, ReasonCodes(top=2), 0.95, 0, clusters)
+        for clusters in (None, np.arange(100) // 5)
+    )
+    assert apart.low == pytest.approx(0.025 ** (1 / 100), abs=2e-3)
+    assert together.low == pytest.approx(0.025 ** (1 / 20), abs=5e-3)

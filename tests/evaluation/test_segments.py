@@ -177,3 +177,16 @@ def test_a_column_of_lists_is_a_config_error() -> None:
     lists[:] = [np.zeros(1, np.float32), np.zeros(2, np.float32)]
     with pytest.raises(ConfigError, match=r"evaluation\.segments, 'a': a column of lists"):
         segments(sample_of({"a": lists}), ["a"], auc, None, 0.95)
+
+
+def test_flips_of_one_customer_are_worth_fewer() -> None:
+    job = np.repeat(np.array(["a", "b"], object), 100)
+    flips = np.arange(200) < 10
+    apart, together = (
+        segments(sample_of({"job": job}), ["job"], auc, flips, 0.95, clusters)
+        for clusters in (None, np.arange(200) // 10)
+    )
+    assert [one.flips for one in together] == [one.flips for one in apart] == [10, 0]
+    assert together[0].flip_share_upper > apart[0].flip_share_upper
+    # Ten customers of whom none flips, at 1 - 0.05 / 2.
+    assert together[1].flip_share_upper == pytest.approx(1 - 0.025 ** (1 / 10))

@@ -19,8 +19,8 @@ from support.graphs import (
 from support.quantizing import quantized, relative_error, run
 
 from qtool.config.quantization import (
-    AutoQuantization,
     DynamicQuantization,
+    FastestQuantization,
     LayerRule,
     StaticQuantization,
     StorageQuantization,
@@ -192,9 +192,9 @@ def test_every_target_computes_the_same(target, model, rows):
     assert relative_error(run(int8, rows), run(model, rows)) < 0.04
 
 
-def test_auto_needs_to_know_the_work():
+def test_fastest_needs_to_know_the_work():
     with pytest.raises(ValueError, match="workload"):
-        quantized(mlp(), rows_of(8), AutoQuantization(method="auto"))
+        quantized(mlp(), rows_of(8), FastestQuantization(method="fastest"))
 
 
 def convolution_then(*nodes, outputs=("y",), shape=("batch", 8, 20), **constants) -> ir.Model:

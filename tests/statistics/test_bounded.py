@@ -64,3 +64,11 @@ def test_nothing_is_known_without_rows() -> None:
     found = mean_interval(np.empty(0), 0.95, 0)
     assert (found.low, found.high) == (0, 1)
     assert np.isnan(found.estimate)
+
+
+def test_dependent_rows_count_as_fewer() -> None:
+    values = np.repeat([1.0, 0.0], [30, 70])
+    expected = binomtest(15, 50).proportion_ci(0.95, "exact")
+    found = mean_interval(values, 0.95, 1, rows=50)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.005)
+    assert found.error == pytest.approx(np.sqrt(0.3 * 0.7 / 50))

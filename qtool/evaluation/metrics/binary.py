@@ -193,6 +193,7 @@ def recall_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
             f"Recall at {100 * float(match[1]):.10g} % FPR",
             "higher",
             _ranked(partial(recall_at_fpr, float(match[1]))),
+            span=1,
         )
         for match in asked
     )
@@ -229,11 +230,11 @@ def _ranked(figure: Callable[[Floats, Floats], float]) -> Build:
 
 
 METRICS = (
-    Metric("auc", "AUC", "higher", _ranked(auc)),
-    Metric("gini", "Gini", "higher", _ranked(gini)),
-    Metric("ks", "KS", "higher", _ranked(ks)),
-    Metric("pr_auc", "PR-AUC", "higher", _ranked(pr_auc)),
-    Metric("brier", "Brier score", "lower", brier),
+    Metric("auc", "AUC", "higher", _ranked(auc), span=1),
+    Metric("gini", "Gini", "higher", _ranked(gini), span=2),
+    Metric("ks", "KS", "higher", _ranked(ks), span=1),
+    Metric("pr_auc", "PR-AUC", "higher", _ranked(pr_auc), span=1),
+    Metric("brier", "Brier score", "lower", brier, span=1),
     Metric("log_loss", "Log loss", "lower", log_loss),
-    Metric("ece", "ECE", "lower", ece),
+    Metric("ece", "ECE", "lower", ece, span=1),
 )

@@ -37,12 +37,15 @@ class Metric:
         title: as the field writes it, such as ``Recall at 0.1 % FPR``.
         better: which of two values is the better one.
         build: what computes it.
+        span: how far it can change at most: of a metric from 0 to 1 by 1; None where it has no
+            limit.
     """
 
     name: str
     title: str
     better: Better
     build: Build
+    span: float | None = None
 
 
 def ratio(part: float, whole: float) -> float:

@@ -111,8 +111,8 @@ def _counted(figure: Callable[[Floats, Floats, Floats], float]) -> Build:
 
 
 METRICS = (
-    Metric("accuracy", "Accuracy", "higher", accuracy),
-    Metric("macro_f1", "Macro F1", "higher", _counted(macro_f1)),
-    Metric("mcc", "MCC", "higher", _counted(mcc)),
+    Metric("accuracy", "Accuracy", "higher", accuracy, span=1),
+    Metric("macro_f1", "Macro F1", "higher", _counted(macro_f1), span=1),
+    Metric("mcc", "MCC", "higher", _counted(mcc), span=2),
     Metric("log_loss", "Log loss", "lower", log_loss),
 )

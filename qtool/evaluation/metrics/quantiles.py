@@ -57,4 +57,6 @@ def coverage_error(levels: Sequence[float]) -> Metric:
         share = mean_of(inside.mean(axis=1))
         return lambda weights: abs(share(weights) - nominal)
 
-    return Metric("coverage_error", f"Error of {100 * nominal:.4g} % coverage", "lower", build)
+    return Metric(
+        "coverage_error", f"Error of {100 * nominal:.4g} % coverage", "lower", build, span=1
+    )

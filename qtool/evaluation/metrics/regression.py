@@ -138,7 +138,7 @@ def point_metrics(quantiles: Sequence[float] | None) -> tuple[Metric, ...]:
     return (
         Metric("mae", "MAE", "lower", of_rows(absolute)),
         Metric("rmse", "RMSE", "lower", rmse),
-        Metric("smape", "sMAPE", "lower", of_rows(symmetric)),
+        Metric("smape", "sMAPE", "lower", of_rows(symmetric), span=2),
         Metric("r2", "R²", "higher", determination),
     )
 

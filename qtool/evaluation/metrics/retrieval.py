@@ -112,7 +112,7 @@ def retrieval_metrics(section: Retrieval, names: Sequence[str]) -> tuple[Metric,
             found = ranks(sample, predictions)
             return mean_where(figure(found), found.relevant > 0)
 
-        return Metric(name, title, "higher", build)
+        return Metric(name, title, "higher", build, span=1)
 
     def at(name: str, kind: str, k: int) -> Metric:
         return mean(name, f"{TITLES[kind]} at {k}", lambda found: FIGURES[kind](found, k))

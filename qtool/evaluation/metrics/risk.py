@@ -51,7 +51,9 @@ def risk_metrics(section: Risk) -> tuple[Metric, ...]:
 
     return (
         Metric("pinball", "Pinball loss of VaR", "lower", loss),
-        Metric("var_exceedance_error", "Error of VaR exceedances", "lower", exceedance_error),
+        Metric(
+            "var_exceedance_error", "Error of VaR exceedances", "lower", exceedance_error, span=1
+        ),
         Metric("es_error", "Error of ES", "lower", shortfall_error),
     )
 

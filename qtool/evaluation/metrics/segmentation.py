@@ -104,8 +104,8 @@ def segmentation_metrics(section: Segmentation) -> tuple[Metric, ...]:
         return build
 
     return (
-        Metric("ari", "Adjusted Rand index", "higher", of_table(ari)),
-        Metric("nmi", "NMI", "higher", of_table(nmi)),
+        Metric("ari", "Adjusted Rand index", "higher", of_table(ari), span=1.5),
+        Metric("nmi", "NMI", "higher", of_table(nmi), span=1),
     )
 
 

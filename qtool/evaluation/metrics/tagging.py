@@ -118,6 +118,6 @@ def _blocks(rows: int) -> list[slice]:
 
 
 METRICS = (
-    Metric("entity_f1", "Entity F1", "higher", entity_f1),
-    Metric("token_accuracy", "Token accuracy", "higher", token_accuracy),
+    Metric("entity_f1", "Entity F1", "higher", entity_f1, span=1),
+    Metric("token_accuracy", "Token accuracy", "higher", token_accuracy, span=1),
 )

@@ -30,7 +30,7 @@ def positions_of(section: Trading, probabilities: Predictions) -> Floats:
 def trading_metrics(section: Trading) -> tuple[Metric, ...]:
     """Returns the metrics of the positions that ``section`` takes."""
     return (
-        Metric("hit_rate", "Hit rate", "higher", _hit_rate(section)),
+        Metric("hit_rate", "Hit rate", "higher", _hit_rate(section), span=1),
         Metric("net_pnl", "Net PnL per period", "higher", _net_pnl(section)),
     )
 

@@ -7,12 +7,17 @@ loses its small channels beside a large one; its weights, which have no such cha
 What a choice of s costs is told by moments of the channels alone. With u_k = x_k / s_k, W' the
 weights that are quantized and D' their error, the expected squared error of the outputs is
 
-    Σ_k min(d²/12, E[u_k²]) |W'_k|²   +   Σ_k E[u_k²] |D'_k|²,
+    Σ_k min(P(u_k != 0) d²/12, E[u_k²]) |W'_k|²   +   Σ_k E[u_k²] |D'_k|²,
 
-where d is the step of the activation's whole range: a channel that is rounded to zero loses its
-square, not d²/12. The layers that make the channels are divided by s, and their errors count as
-much as the readers' weights magnify them. Errors of different channels are taken to be independent.
-Ranges are minima and maxima: an observer that clips does so before and after.
+where d is the step of the activation's whole range: zeros are exact, and a channel that is rounded
+to zero loses its square. The layers that make the channels are divided by s, and their errors count
+as much as the readers' weights magnify them. Errors of different channels are taken to be
+independent. Ranges are minima and maxima: an observer that clips does so before and after.
+
+The largest value of a channel is an uncertain number. Divided by it, other values of the channel
+reach beyond 1, of some channel among hundreds far beyond; so s comes from the largest values on
+some rows and is judged by the moments on others (measured without: a ReLU network with 3 x 512
+units and one scale per output lost 6 dB to smoothing that seemed to win 4).
 """
 
 from __future__ import annotations
@@ -29,17 +34,21 @@ from qtool.numerics.weight_scales import initial_weight_qparams
 Floats = NDArray[np.float64]
 STRENGTHS = tuple(np.linspace(0, 1, 11).round(1).tolist())
 """What ``best_factors`` tries."""
+FEW = 100
+"""Values of which the largest says little: that of twice as many is, of bell-shaped ones, 8 % more;
+of exponential ones 15 %."""
 LEVELS = 255
 """Steps of an 8-bit activation."""
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Moments of the channels of an activation, float64 (channels,)."""
+    """Moments of the channels of an activation, float64 (channels,); ``filled``: P(x != 0)."""
 
     low: Floats
     high: Floats
     mean_square: Floats
+    filled: Floats
 
     @property
     def peak(self) -> Floats:
@@ -48,9 +57,8 @@ class Channels:
 
     def divided(self, factors: Floats) -> Channels:
         """Returns the moments of the channels over ``factors`` > 0."""
-        return Channels(
-            self.low / factors, self.high / factors, self.mean_square / (factors * factors)
-        )
+        square = self.mean_square / (factors * factors)
+        return Channels(self.low / factors, self.high / factors, square, self.filled)
 
 
 @dataclass(frozen=True)
@@ -110,9 +118,17 @@ class Maker:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that read one activation, and those whose weights make it."""
+    """Layers that read one activation, and those whose weights make it.
+
+    Attributes:
+        channels: moments that errors are computed from.
+        peak: max |x| of each channel on other rows (``expected_peak``), which factors come from.
+        readers: the layers that read it.
+        makers: the layers that make it.
+    """
 
     channels: Channels
+    peak: Floats
     readers: Sequence[Reader]
     makers: Sequence[Maker] = ()
 
@@ -125,7 +141,7 @@ class Group:
         weights, errors = (sum(part, np.zeros(len(factors))) for part in zip(*squares, strict=True))
         smooth = self.channels.divided(factors)
         step = (max(smooth.high.max(), 0) - min(smooth.low.min(), 0)) / LEVELS
-        rounding = np.minimum(step * step / 12, smooth.mean_square)
+        rounding = np.minimum(smooth.filled * step * step / 12, smooth.mean_square)
         total = float((rounding * weights + smooth.mean_square * errors).sum())
         for maker in self.makers:
             # An output that becomes no channel counts as much as the mean channel does at factor 1.
@@ -133,6 +149,23 @@ class Group:
             total += float(maker.variance(factors) @ np.append(weights, other)[maker.channels])
         square = float((smooth.mean_square * weights).sum())
         return total / square if square > 0 else 0.0
+
+
+def expected_peak(channels: Channels, rows: int) -> Floats:
+    """Returns max |x| of each channel, moved towards the median channel's where few values are.
+
+    A channel that was 0 on nearly all rows has shown nothing of how large it gets; the median
+    channel counts like ``FEW`` of its values. A channel without any keeps 0.
+
+    Args:
+        channels: moments.
+        rows: how many values of each channel they are of.
+    """
+    seen = channels.filled * rows
+    used = seen > 0
+    peak = channels.peak
+    typical = np.median(peak[used]) if used.any() else 0.0
+    return np.where(used, (seen * peak + FEW * typical) / (seen + FEW), 0.0)
 
 
 def smoothing_factors(group: Group, strength: float) -> Floats:
@@ -146,7 +179,7 @@ def smoothing_factors(group: Group, strength: float) -> Floats:
 
     Source: Xiao et al. 2023, arXiv 2211.10438, equation 4. The common factor changes nothing.
     """
-    activation = group.channels.peak
+    activation = group.peak
     weight = np.max([reader.peak for reader in group.readers], axis=0)
     used = (activation > 0) & (weight > 0)
     factors = np.ones(len(activation))

@@ -26,8 +26,8 @@ QUANTIZES = frozenset({"Add", "Cast", "Clip", "DequantizeLinear", "Mul", "Quanti
 
 BLOCKED = "_nchwc"
 """What the runtime adds to the name of a value, to name the blocked convolution that makes it."""
-MADE_OF_WEIGHTS = frozenset({"codes", "real", "scale", "zero_point"})
-"""What the writer adds to the name of a weight."""
+MADE_OF_WEIGHTS = frozenset({"codes", "real"})
+"""What the writer adds to the name of a weight; not scales, of which the runtime joins equal ones."""
 
 
 def layer_us(
@@ -100,7 +100,7 @@ class Owners:
         """Returns the layers that ``kernel`` computes itself."""
         covered = self._covered(kernel)
         found = {name for name in covered if name in self.layers}
-        for value in kernel.inputs:
+        for value in () if found else kernel.inputs:
             stem, _, last = value.rpartition(".")
             readers = self.weights.get(stem if last in MADE_OF_WEIGHTS else value, [])
             if len(readers) == 1:  # several layers may share a weight

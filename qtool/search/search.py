@@ -158,12 +158,17 @@ class Search:
             "everything dynamic": self._uniform("dynamic"),
             "everything stored": self._stored(),
         }
-        tried: dict[str, Trial] = {}
-        for origin, rung in rungs.items():
-            trial = self._try(self._candidate(rung, plain, origin))
-            tried.setdefault(trial.candidate.key, trial)
+        candidates = [self._candidate(rung, plain, origin) for origin, rung in rungs.items()]
+        if plain.columns == "auto":
+            # Column scales cost time as well as they win accuracy.
+            shared = _with(candidates[1].section, columns="shared")
+            candidates.append(Candidate(shared, "everything static", candidates[1].predicted))
+        tried: dict[tuple[float, int], Trial] = {}
+        for trial in map(self._try, candidates):
+            tried.setdefault((trial.error, trial.size_bytes), trial)  # the same model but once
         self._time(list(tried.values()))
-        return max((self.trials[key] for key in tried), key=lambda trial: trial.speedup)
+        keys = [trial.candidate.key for trial in tried.values()]
+        return max((self.trials[key] for key in keys), key=lambda trial: trial.speedup)
 
     def _uniform(self, method: Treatment) -> Rung:
         """Returns the plan with one treatment for all layers that can have it."""

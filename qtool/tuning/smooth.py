@@ -10,7 +10,7 @@ layer, is as many nodes or more and moves the residual stream, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,8 @@ from qtool.tuning.channels import (
 from qtool.tuning.matching import matched_layers
 from qtool.tuning.tuned import Rows, Tuned
 
+Moments = dict[str, tuple[Floats, Channels]]
+"""Activation → peaks of its channels on some rows, and moments on others."""
 ROWS = 1024
 """Calibration rows whose activations are looked at; of sequences each has many positions."""
 MINIMUM_GAIN_DB = 6.0
@@ -73,7 +75,13 @@ class _Site:
 
 
 def smooth(
-    model: ir.Model, section: Smooth, rows: Rows, progress: Progress, *, per_channel: bool = False
+    model: ir.Model,
+    section: Smooth,
+    rows: Rows,
+    progress: Progress,
+    *,
+    masks: Mapping[str, str] | None = None,
+    per_channel: bool = False,
 ) -> tuple[ir.Model, list[Tuned]]:
     """Returns the graph with smoothed activations, and what was done to every matched layer.
 
@@ -84,6 +92,7 @@ def smooth(
         section: which layers, and the strength.
         rows: calibration rows.
         progress: where it is shown.
+        masks: input → the input that is its mask, which is 0 where the other is padding.
         per_channel: dense layers will have one weight scale per output.
 
     Raises:
@@ -96,7 +105,10 @@ def smooth(
     strengths = STRENGTHS if section.strength == "auto" else (section.strength,)
     records: dict[ir.Node, Tuned] = {}
     with progress.task("smooth", total=len(sites)) as task:
-        moments = channel_moments(changed, _axes(sites, shapes), rows(ROWS)) if sites else {}
+        moments: Moments = {}
+        if sites:
+            axes = _axes(sites, shapes)
+            moments = channel_moments(changed, axes, rows(ROWS), shapes, masks or {})
         for site in sites:
             group = _group(site, moments, per_channel=per_channel)
             before, reason = group.error(np.ones(len(group.channels.low))), ""
@@ -173,7 +185,7 @@ def _axes(sites: Sequence[_Site], shapes: Shapes) -> dict[str, int]:
     return axes
 
 
-def _group(site: _Site, moments: dict[str, Channels], *, per_channel: bool) -> Group:
+def _group(site: _Site, moments: Moments, *, per_channel: bool) -> Group:
     dense = PER_OUTPUT if per_channel else PER_TENSOR
     readers = []
     for layer in site.layers:
@@ -185,12 +197,13 @@ def _group(site: _Site, moments: dict[str, Channels], *, per_channel: bool) -> G
         else:
             readers.append(Reader(weight.T[None, :, :, None], dense))
     made = [_maker(part, moments, dense) for part in site.made.weights]
-    return Group(moments[name_of(site.value)], readers, made)
+    peak, judged = moments[name_of(site.value)]
+    return Group(judged, peak, readers, made)
 
 
-def _maker(part: Part, moments: dict[str, Channels], dense: QuantSpec) -> Maker:
+def _maker(part: Part, moments: Moments, dense: QuantSpec) -> Maker:
     layer, weight = _layer(part), part.array
-    square = moments[name_of(part.node.inputs[0])].mean_square
+    square = moments[name_of(part.node.inputs[0])][1].mean_square
     labels = part.labels.reshape(-1)
     if layer.kind == "dense":
         return Maker(weight.T, square, labels, dense)
@@ -206,12 +219,13 @@ def _layer(part: Part) -> Layer:
     return layer
 
 
-def _multiply(graph: ir.Graph, site: _Site, factors: Floats, moments: dict[str, Channels]) -> None:
+def _multiply(graph: ir.Graph, site: _Site, factors: Floats, moments: Moments) -> None:
     for layer in site.layers:
         multiply(graph, layer, factors)
     # Layers that come later may read what these make, and their makers read this activation.
     name = name_of(site.layers[0].node.inputs[0])
-    moments[name] = moments[name_of(site.value)].divided(factors)
+    peak, judged = moments[name_of(site.value)]
+    moments[name] = peak / factors, judged.divided(factors)
 
 
 def _insert(graph: ir.Graph, site: _Site, factors: Floats) -> None:

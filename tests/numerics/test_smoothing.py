@@ -22,7 +22,12 @@ OUTPUTS = QuantSpec("int8", symmetric=True, axis=0)
 
 def channels(x):
     x = x.astype(np.float64)
-    return Channels(x.min(axis=0), x.max(axis=0), (x * x).mean(axis=0))
+    return Channels(x.min(axis=0), x.max(axis=0), (x * x).mean(axis=0), (x != 0).mean(axis=0))
+
+
+def group_of(x, *readers, makers=()):
+    seen = x if isinstance(x, Channels) else channels(x)
+    return Group(seen, seen.peak, readers, makers)
 
 
 def dense(weight, spec=TENSOR):
@@ -51,26 +56,26 @@ def measured(x, weight, factors):
 
 def test_factors_by_hand():
     # max|x| = 16, 1; max|w| = 1/4, 1: sqrt(16 / (1/4)) = 8 and 1, over their mean sqrt(8)
-    seen = Channels(np.array([-16.0, 0]), np.array([2.0, 1]), np.array([1.0, 1]))
-    group = Group(seen, [dense(np.array([[0.25, 0.1], [-1, 0.5]], np.float32))])
+    seen = Channels(np.array([-16.0, 0]), np.array([2.0, 1]), np.ones(2), np.ones(2))
+    group = group_of(seen, dense(np.array([[0.25, 0.1], [-1, 0.5]], np.float32)))
     np.testing.assert_allclose(smoothing_factors(group, 0.5), [np.sqrt(8), 1 / np.sqrt(8)])
     np.testing.assert_allclose(smoothing_factors(group, 1.0), [4, 0.25])
     np.testing.assert_allclose(smoothing_factors(group, 0.0), [2, 0.5])
 
 
 def test_several_readers_count_by_their_largest_weight():
-    seen = Channels(np.zeros(2), np.ones(2), np.ones(2))
+    seen = Channels(np.zeros(2), np.ones(2), np.ones(2), np.ones(2))
     small, large = np.array([[1.0], [1]], np.float32), np.array([[1.0], [4]], np.float32)
-    both = Group(seen, [dense(small), dense(large)])
+    both = group_of(seen, dense(small), dense(large))
     np.testing.assert_allclose(
-        smoothing_factors(both, 0), smoothing_factors(Group(seen, [dense(large)]), 0)
+        smoothing_factors(both, 0), smoothing_factors(group_of(seen, dense(large)), 0)
     )
 
 
 def test_channels_without_values_or_weights_keep_the_factor_1():
     x, weight = planted()
     x[:, 5], weight[9] = 0, 0
-    factors = smoothing_factors(Group(channels(x), [dense(weight)]), 0.5)
+    factors = smoothing_factors(group_of(x, dense(weight)), 0.5)
     assert factors[5] == factors[9] == 1
     assert np.isfinite(factors).all()
     assert (factors > 0).all()
@@ -80,7 +85,7 @@ def test_channels_without_values_or_weights_keep_the_factor_1():
 def test_what_is_all_zero_is_left_alone(zero):
     x, weight = planted()
     x, weight = (0 * x, weight) if zero == "x" else (x, 0 * weight)
-    factors, error = best_factors(Group(channels(x), [dense(weight)]))
+    factors, error = best_factors(group_of(x, dense(weight)))
     assert (factors == 1).all()
     assert error == 0
 
@@ -88,21 +93,21 @@ def test_what_is_all_zero_is_left_alone(zero):
 def test_a_constant_channel_is_smoothed_like_any_other():
     x, weight = planted()
     x[:, 3] = 100
-    group = Group(channels(x), [dense(weight)])
+    group = group_of(x, dense(weight))
     assert best_factors(group)[1] < group.error(np.ones(32)) / 10
 
 
 @pytest.mark.parametrize("strength", [None, 0.2, 0.5, 0.8])
 def test_the_expected_error_is_the_measured_one(strength):
     x, weight = planted()
-    group = Group(channels(x), [dense(weight)])
+    group = group_of(x, dense(weight))
     factors = np.ones(32) if strength is None else smoothing_factors(group, strength)
     assert group.error(factors) == pytest.approx(measured(x, weight, factors), rel=0.15)
 
 
 def test_smoothing_beats_none_on_planted_outliers():
     x, weight = planted()
-    group = Group(channels(x), [dense(weight)])
+    group = group_of(x, dense(weight))
     factors, _ = best_factors(group)
     assert measured(x, weight, factors) < measured(x, weight, np.ones(32)) / 100
 
@@ -118,7 +123,7 @@ def test_the_best_strength_is_never_worse_than_none(seed, exponent, spec):
         np.array([0, 1, 2, 3, 4, 5, 6, 7, -1]),
         spec,
     )
-    group = Group(channels(x), [dense(weight, spec)], [maker])
+    group = group_of(x, dense(weight, spec), makers=[maker])
     factors, error = best_factors(group)
     assert error <= group.error(np.ones(8))
     assert error == group.error(factors)
@@ -130,7 +135,7 @@ def test_a_maker_that_pays_for_the_factors_counts():
     generator = np.random.default_rng(1)
     rows = generator.standard_normal((32, 16)).astype(np.float32)
     maker = Maker(rows, np.ones(16), np.arange(32), TENSOR)
-    group = Group(channels(x), [dense(weight)], [maker])
+    group = group_of(x, dense(weight), makers=[maker])
     uneven = np.exp(np.linspace(-3, 3, 32))
     assert group.error(uneven) > 5 * group.error(np.ones(32))
     # An output that becomes no channel keeps its size, but shares the weight's step.
@@ -148,3 +153,28 @@ def test_the_channels_of_a_grouped_convolution():
     squares, errors = reader.squares(np.ones(4))
     np.testing.assert_allclose(squares[3], (weight[1, :, 1] ** 2).sum())
     assert (errors <= 6 * (23 / 127 / 2) ** 2).all()
+
+
+def test_zeros_are_exact():
+    """Half of the values of a ReLU: half of the rounding error, and of measured rows so, too."""
+    x, weight = planted(by=1.0)
+    relu = np.maximum(x, 0)
+    group = group_of(relu, dense(weight, OUTPUTS))
+    exact = relu.astype(np.float64) @ weight
+    params = choose_qparams(relu.min(), relu.max(), QuantSpec("uint8", symmetric=False))
+    error = ((fake_quantize(relu, params) @ weight - exact) ** 2).mean(axis=0).sum()
+    step = float(params.scale)
+    expected = (group.channels.filled * step**2 / 12 * (weight**2).sum(axis=1)).sum()
+    assert expected == pytest.approx(error, rel=0.1)
+
+
+def test_peaks_of_other_rows_do_not_flatter():
+    """Channels alike but for chance: their largest values on some rows say nothing of others."""
+    generator = np.random.default_rng(0)
+    first, second = generator.standard_t(3, (2, 200, 256)).astype(np.float32)
+    weight = (generator.standard_normal((256, 64)) / 16).astype(np.float32)
+    same = Group(channels(first), channels(first).peak, [dense(weight)])
+    other = Group(channels(second), channels(first).peak, [dense(weight)])
+    ones, full = np.ones(256), smoothing_factors(same, 1.0)
+    assert same.error(full) < same.error(ones)
+    assert other.error(full) > other.error(ones)

@@ -29,6 +29,8 @@ LAYERS = (
 )
 """From the top: a package imports what stands below it."""
 BESIDE = {
+    ("report", "search"),  # the page of an analysis
+    ("search", "tuning"),  # which rows it reads
     ("training", "robustness"),  # rows that are trained on can be attacked
     ("torchgraph", "graph"),  # the ONNX graph as a torch module
     ("runtime", "graph"),  # a session takes a graph in memory
@@ -48,17 +50,29 @@ HOMES = {
         "commands/calibrate",
         "commands/export",
         "commands/inputs",
+        "commands/plan",
         "commands/quantize",
         "commands/train_qat",
+        "commands/tuning",
+        "commands/workbench",
         "evaluation",
         "graph",
         "runtime",
+        "search",
         "torchgraph",
+        "tuning",
     },
     "onnxruntime": {"runtime/cold_process", "runtime/sessions"},
     "onnxscript": {"graph/prepare"},
     "pyarrow": {"data", "commands/init"},
-    "pydantic": {"config", "report/schema", "report/stored"},
+    "pydantic": {
+        "config",
+        "graph/plan",
+        "report/schema",
+        "report/stored",
+        "search/analysis_file",
+        "search/trial",
+    },
     "rich": {"cli", "progress", "report/console"},
     "scipy": {"evaluation", "statistics"},
     "sklearn": {"evaluation"},
@@ -80,7 +94,7 @@ EXTRAS = {"mlflow"}
 LIGHT = ("cli", "config", "errors", "graph/plan", "progress", "runs")
 """What ``--help`` and a config error need: none of these imports more than the standard library,
 pydantic, yaml and typer when it is loaded."""
-LAZY = ("cli", "commands", "progress", "runs", "training/logs")
+LAZY = ("cli", "commands", "progress", "runs", "training/logs", "tuning/apply")
 """Where a function may import: one command must not load the libraries of another, and what extras
 install may be missing."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qtool.calibration.sample import masks_of
 from qtool.commands.context import Context
 from qtool.commands.prepare import (
     MODEL,
@@ -21,12 +22,13 @@ from qtool.commands.prepare import (
 from qtool.config.tuning import NumberTuning, Rewrite
 from qtool.data.sampling import calibration_rows
 from qtool.evaluation.equality import check_equal
+from qtool.evaluation.results import Tuned
 from qtool.graph.model_file import read_model, write_model
 from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.runs import content, write_text
 from qtool.tuning.apply import rewritten, tuned
-from qtool.tuning.tuned import Inputs, Rows, Tuned
+from qtool.tuning.tuned import Inputs, Rows
 
 TUNING = "tuning.json"
 CLASS_SHARE = 0.1
@@ -43,7 +45,14 @@ def float_stage(context: Context) -> Path:
 
     def make(folder: Path) -> None:
         model = read_model(prepared / MODEL)
-        changed, records = rewritten(model, rewrites, rows_of(context), context.progress)
+        changed, records = rewritten(
+            model,
+            rewrites,
+            rows_of(context),
+            context.progress,
+            masks=masks_of(dataset(context)),
+            per_channel=context.experiment.quantization.per_channel,
+        )
         check_equal(model, changed, rows_of(context)(PROVEN_ROWS))
         write_model(folder / MODEL, changed)
         write_text(folder / TUNING, tuning_to_json(records))
@@ -52,6 +61,7 @@ def float_stage(context: Context) -> Path:
         model=content(prepared),
         data=data_content(context),
         tuning=[section.model_dump(mode="json") for section in rewrites],
+        per_channel=context.experiment.quantization.per_channel,
         versions=versions("onnxruntime", "onnx-ir", "numpy"),
     )
     return context.run.stage("rewritten", key, make)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qtool.calibration.calibrate import Statistics
 from qtool.calibration.rows import Inputs
-from qtool.calibration.sample import observe_sample
+from qtool.calibration.sample import masks_of, observe_sample
 from qtool.calibration.settled import settle
 from qtool.commands.accuracy import Threshold, accuracy, judging_of
 from qtool.commands.calibrate import EMULATED_ROWS, read_plan
@@ -187,7 +187,14 @@ class Workbench:
             return self._prepared
         key = digest({"rewrites": [section.model_dump(mode="json") for section in rewrites]})[:16]
         if key not in self._graphs:
-            model, _ = rewritten(self._prepared[0], rewrites, rows_of(self.context), SILENT)
+            model, _ = rewritten(
+                self._prepared[0],
+                rewrites,
+                rows_of(self.context),
+                SILENT,
+                masks=masks_of(self._data),
+                per_channel=self.section.per_channel,
+            )
             file = self.folder / f"{key}.onnx"
             write_model(file, model)
             self._graphs[key] = model, model_sha256(file)

@@ -83,9 +83,9 @@ def mse(statistics: TensorStatistics, spec: QuantSpec) -> Range:
     histogram = statistics.histogram
     full_low, full_high = min_max(statistics, spec)
     low, high = np.empty_like(full_low), np.empty_like(full_high)
+    all_centres, widths = histogram.centres(), histogram.width()
     for column, full in enumerate(zip(full_low, full_high, strict=True)):
-        counts, centres = histogram.counts[column], histogram.centres()[column]
-        width = histogram.width()[column]
+        counts, centres, width = histogram.counts[column], all_centres[column], widths[column]
         above = _side(counts[ZERO_BIN:], centres[ZERO_BIN:], float(full[1]), width)
         below = _side(counts[ZERO_BIN::-1], -centres[ZERO_BIN::-1], float(-full[0]), width)
         lows, highs = below.ends[:, None], above.ends[None, :]

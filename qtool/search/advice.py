@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qtool.search.analysis import Advice, Choice, LayerAnalysis, Option
 
 LARGEST_ERROR = 0.01
-"""Of a layer: its treatment leaves 20 dB between the outputs and what it changes of them."""
+"""Of a layer, of a unit in the mean: 20 dB between the outputs and what it changes of them."""
 COMPUTED = ("static", "dynamic", "weight_only")
 """Treatments that change what is computed; storing alone does not make a model faster."""
 SMALLEST_GAIN_US = 0.5
@@ -114,7 +114,7 @@ def _fastest(unit: Sequence[LayerAnalysis]) -> dict[str, Option]:
         }
         if first.method not in COMPUTED or len(options) < len(unit):
             continue
-        if sum(error_of(option) for option in options.values()) > LARGEST_ERROR:
+        if sum(error_of(option) for option in options.values()) > LARGEST_ERROR * len(unit):
             continue
         gains = [
             sum(layer.option("float").us[b] - options[layer.name].us[b] for layer in unit)

@@ -16,11 +16,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qtool.graph.plan import Treatment
-from qtool.search.analysis import Analysis, LayerAnalysis, Option
+from qtool.search.analysis import Analysis, Choice, LayerAnalysis, Option
 
-Choice = tuple[Treatment, int]
-"""Treatment and bits of the weights."""
 Assignment = Mapping[str, Choice]
 """Layer → what it gets."""
 SIZE_WORTH = 0.05

@@ -12,6 +12,7 @@ lies between them is found there again. It works for
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,10 +25,12 @@ from qtool.runtime.profile import Profile
 QUANTIZES = frozenset({"Add", "Cast", "Clip", "DequantizeLinear", "Mul", "QuantizeLinear"})
 """Operators of the nodes that the writer adds around a layer."""
 
+MOVED = ".q"
+"""What the writer adds to the name of a node that it repeats on codes."""
 BLOCKED = "_nchwc"
 """What the runtime adds to the name of a value, to name the blocked convolution that makes it."""
 MADE_OF_WEIGHTS = frozenset({"codes", "real"})
-"""What the writer adds to the name of a weight; not scales, of which the runtime joins equal ones."""
+"""What the writer adds to the name of a weight. (Of scales the runtime joins equal ones.)"""
 
 
 def layer_us(
@@ -88,7 +91,8 @@ class Owners:
         if inside:
             return inside
         covered = self._covered(kernel)
-        of_codes = {self.behind[name] for name in covered if name in self.behind}
+        nodes = [name.removesuffix(MOVED) for name in covered]
+        of_codes = {self.behind[name] for name in nodes if name in self.behind}
         if of_codes:
             return tuple(sorted(of_codes))
         added = [name for name in covered if self._is_added(name)]
@@ -115,7 +119,7 @@ class Owners:
         if not ends and stem != kernel.name and stem in self.producers:
             ends = [stem]
         if not ends:
-            words = [word.partition("/")[0] for word in kernel.name.split()]
+            words = [re.sub(r"/.*|_token_\d+$", "", word) for word in kernel.name.split()]
             return [word for word in words if word in self.nodes][:1]
         if any(name and name not in self.known for name in kernel.inputs):
             return self._until(ends[0], kernel.op_type)
@@ -145,7 +149,7 @@ class Owners:
 
     def _is_added(self, name: str) -> bool:
         node = self.nodes[name]
-        return node.op_type in QUANTIZES and "." in name and name not in self.behind
+        return node.op_type in QUANTIZES and "." in name
 
     def _readers(self, values: Iterable[str]) -> tuple[str, ...]:
         """Returns the layers that read values, through what only quantizes."""

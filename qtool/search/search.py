@@ -35,10 +35,9 @@ from qtool.config.quantization import (
 )
 from qtool.config.tuning import AdaRound, CorrectBias, Equalize, Gptq, Rewrite, Smooth, Tuning
 from qtool.graph.plan import Treatment
-from qtool.search.analysis import Analysis
+from qtool.search.analysis import Analysis, Choice
 from qtool.search.ladder import (
     Assignment,
-    Choice,
     Rung,
     error_of,
     ladder,

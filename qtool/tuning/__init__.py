@@ -1,1 +1,1 @@
-"""Tuning: better numbers for the same plan, or a graph that computes the same and quantizes better."""
+"""Tuning: better numbers for a plan, or a graph that computes the same and quantizes better."""

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from qtool.config.tuning import AdaRound, ClipWeights, Gptq, NumberTuning, Rewrite, Smooth
+from qtool.evaluation.results import Tuned
 from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.progress import Progress
-from qtool.tuning.tuned import Rows, Tuned
+from qtool.tuning.clip_weights import clip_weights
+from qtool.tuning.correct_bias import correct_bias
+from qtool.tuning.equalize import equalize
+from qtool.tuning.gptq import gptq
+from qtool.tuning.smooth import smooth
+from qtool.tuning.tuned import Rows
 
 
 def rewritten(
-    model: ir.Model, rewrites: Sequence[Rewrite], rows: Rows, progress: Progress
+    model: ir.Model,
+    rewrites: Sequence[Rewrite],
+    rows: Rows,
+    progress: Progress,
+    *,
+    masks: Mapping[str, str],
+    per_channel: bool,
 ) -> tuple[ir.Model, tuple[Tuned, ...]]:
     """Returns a graph that computes the same as ``model`` and quantizes better.
 
@@ -23,17 +35,18 @@ def rewritten(
         rewrites: of the config.
         rows: calibration rows.
         progress: where it is shown.
+        masks: input → the input that is its mask, which is 0 where the other is padding.
+        per_channel: whether weights will have one scale per output channel.
 
     Raises:
         ConfigError: a ``match`` matches no layer.
     """
-    from qtool.tuning.equalize import equalize
-    from qtool.tuning.smooth import smooth
-
     records: list[Tuned] = []
     for section in rewrites:
         if isinstance(section, Smooth):
-            model, found = smooth(model, section, rows, progress)
+            model, found = smooth(
+                model, section, rows, progress, masks=masks, per_channel=per_channel
+            )
         else:
             model, found = equalize(model, section, rows, progress)
         records += found
@@ -77,18 +90,12 @@ def _tune(
     progress: Progress,
 ) -> tuple[Parameters, list[Tuned]]:
     if isinstance(section, ClipWeights):
-        from qtool.tuning.clip_weights import clip_weights
-
         return clip_weights(model, plan, parameters, section, rows, progress)
     if isinstance(section, Gptq):
-        from qtool.tuning.gptq import gptq
-
         return gptq(model, plan, parameters, section, rows, progress)
     if isinstance(section, AdaRound):
         # Loads torch, which no other tuning needs.
         from qtool.tuning.adaround import adaround
 
         return adaround(model, plan, parameters, section, rows, progress)
-    from qtool.tuning.correct_bias import correct_bias
-
     return correct_bias(model, plan, parameters, section, rows, progress)

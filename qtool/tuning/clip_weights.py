@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qtool.config.tuning import ClipWeights
+from qtool.evaluation.results import Tuned
 from qtool.graph.layers import name_of
 from qtool.graph.parameters import Parameters, constants_of
 from qtool.graph.plan import Plan
@@ -17,7 +18,7 @@ from qtool.progress import Progress
 from qtool.tuning.moments import Moments
 from qtool.tuning.products import Product, grids_of
 from qtool.tuning.rounding import retuned
-from qtool.tuning.tuned import Rows, Tuned
+from qtool.tuning.tuned import Rows
 
 ROWS = 1024
 """Calibration rows whose activations are read."""

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qtool.config.tuning import CorrectBias
+from qtool.evaluation.results import Tuned
 from qtool.graph.layers import Layer, name_of
 from qtool.graph.parameters import Parameters, constants_of
 from qtool.graph.plan import Plan
@@ -26,7 +27,7 @@ from qtool.tuning.matching import matched_layers
 from qtool.tuning.moments import moments
 from qtool.tuning.products import codes_of, grids_of, products_of
 from qtool.tuning.rounding import NOT_BETTER, STAYS_FLOAT, stages
-from qtool.tuning.tuned import Rows, Tuned
+from qtool.tuning.tuned import Rows
 
 CRITERION = "squared mean error of the layer's outputs, as a share of their mean square"
 NO_BIAS = {

@@ -3,6 +3,11 @@
 A pair are two layers of which the second alone reads what the first makes, with nothing between
 them but what ``tuning.channels`` passes through: no activation but Relu and its like, the softmax
 product of attention, moved values. The rewriting needs no data but the shapes of a few rows.
+
+With one weight scale per channel it still evens out the activations between the layers. Measured on
+the outputs of static INT8, in dB of SQNR, with one scale per weight and with one per channel:
+separable convolutions +0.8 and +0.8, DeepLOB +0.5 and +1.6, a residual MLP +0.1 and +0.1, an MLP
+with dropout -0.5 and -0.3, pre-norm encoders 0: its criterion knows no activations.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qtool.config.tuning import Equalize
+from qtool.evaluation.results import Tuned
 from qtool.graph.layers import Layer, name_of, value_at
 from qtool.numerics.equalization import Floats, equalizing_factors, lost_precision
 from qtool.progress import Progress
@@ -30,7 +36,7 @@ from qtool.tuning.channels import (
     weight_of,
 )
 from qtool.tuning.matching import matched_layers
-from qtool.tuning.tuned import Rows, Tuned
+from qtool.tuning.tuned import Rows
 
 SWEEPS = 100
 """Over all pairs, at most; a chain of ten layers takes about twenty."""

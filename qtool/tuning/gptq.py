@@ -5,13 +5,14 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qtool.config.tuning import Gptq
+from qtool.evaluation.results import Tuned
 from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.numerics.gptq import gptq_codes
 from qtool.numerics.reconstruction import Floats, Grid, Reconstruction
 from qtool.progress import Progress
 from qtool.tuning.rounding import retuned, with_better_codes
-from qtool.tuning.tuned import Rows, Tuned
+from qtool.tuning.tuned import Rows
 
 
 def gptq(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from qtool.evaluation.results import Tuned
 from qtool.graph.layers import Layer
 from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
@@ -19,7 +20,7 @@ from qtool.progress import Progress
 from qtool.tuning.matching import matched_layers
 from qtool.tuning.moments import Moments, moments
 from qtool.tuning.products import Product, codes_of, grids_of, products_of, with_codes
-from qtool.tuning.tuned import Rows, Tuned
+from qtool.tuning.tuned import Rows
 
 CRITERION = "mean squared error of the layer's outputs, as a share of their mean square"
 NOT_BETTER = "no other numbers lower the error"

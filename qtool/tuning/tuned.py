@@ -7,8 +7,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qtool.evaluation.results import Tuned as Tuned
-
 Inputs = Mapping[str, NDArray[Any]]
 Rows = Callable[[int], Iterator[Inputs]]
 """(number of rows) → batches of the first of the calibration rows, the same at every call."""

@@ -28,6 +28,7 @@ from qtool.graph.targets import TARGETS
 from qtool.graph.writing.writer import write
 from qtool.numerics.observers import min_max
 from qtool.progress import SilentProgress
+from qtool.tuning.channel_moments import channel_moments
 from qtool.tuning.smooth import smooth
 
 WIDTH, STEPS = 16, 5
@@ -160,8 +161,41 @@ def test_a_mul_that_would_gain_little_is_not_inserted():
     even["w"] = dense(np.random.default_rng(2), WIDTH, WIDTH)
     prepared, changed, records = smoothed(normed(nodes, even), sequences())
     assert "residual (Add) reads" in records["head"].reason
-    assert "6 dB" in records["head"].reason
+    assert "less than 6" in records["head"].reason
     assert len(list(changed.graph)) == len(list(prepared.graph))
+
+
+def test_what_the_estimate_is_uncertain_by_is_left_alone():
+    even = {"gain": np.ones(WIDTH, np.float32), "shift": np.zeros(WIDTH, np.float32)}
+    even["w"] = dense(np.random.default_rng(2), WIDTH, WIDTH)
+    prepared, changed, records = smoothed(normed(HEAD, even), sequences())
+    assert "the estimate is uncertain by" in records["head"].reason
+    np.testing.assert_array_equal(weight_of(prepared, "w"), weight_of(changed, "w"))
+    _, _, given = smoothed(normed(HEAD, even), sequences(), strength=0.2)
+    assert given["head"].reason == ""
+
+
+def test_padding_does_not_count():
+    """Beside the mask, what lies in padded steps changes nothing."""
+    model = prepare(normed(HEAD, {"gain": np.ones(WIDTH, np.float32)}))
+    mask = (np.arange(STEPS) < np.arange(64)[:, None] % STEPS + 1).astype(np.int64)
+    x = sequences()["x"]
+    x[:, :, 5] *= 30
+    padded = {"x": np.where(mask[:, :, None] > 0, x, 1000 * x[::-1]), "mask": mask}
+    clean = {"x": x * mask[:, :, None], "mask": mask}
+    found = []
+    shapes = {"x": (3, STEPS, WIDTH), "mask": (3, STEPS), "n": (3, STEPS, WIDTH)}
+    for rows in (clean, padded):
+        axes, pieces = {"x": 2}, [rows]
+        found.append(channel_moments(model, axes, pieces, shapes, {"x": "mask"})["x"])
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1].mean_square, found[1][1].mean_square)
+    real = clean["x"][mask > 0]
+    assert found[0][1].high.max() <= real.max()
+
+
+def test_one_row_is_enough():
+    smoothed(normed(HEAD, {}), {"x": sequences()["x"][:1]})
 
 
 def test_an_activation_that_the_model_returns_is_not_divided():

@@ -32,6 +32,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
 	$(BIN)/python benchmarks/blocks.py --json benchmarks/results/blocks.json
 	$(BIN)/python benchmarks/calibration.py --json benchmarks/results/calibration.json
+	$(BIN)/python benchmarks/peers.py --auto --json benchmarks/results/peers.json
+	$(if $(DATA),$(BIN)/python benchmarks/outliers.py --data $(DATA) --auto --json benchmarks/results/outliers.json)
+	$(if $(DATA),$(BIN)/python benchmarks/rounding.py --data $(DATA) --json benchmarks/results/rounding.json)
 	$(BIN)/python benchmarks/update_docs.py
 
 clean:

@@ -24,6 +24,8 @@ RESULTS = {
     "tabular_generated": "tabular",
     "blocks": "blocks",
     "peers": "peers",
+    "outliers": "outliers",
+    "rounding": "rounding",
     "calibration": "calibration",
     "qat": "qat",
     "parity": "parity",
@@ -123,6 +125,12 @@ TARGETS = (
     ),
     Target(
         "small nets no slower than FP32 (0.97 x)", "speed", r".*-small-auto-b1", partial(le, 0.97)
+    ),
+    Target(
+        "95 % intervals cover 93 to 97 %",
+        "coverage",
+        r"(?!few-|auc-published-).*",
+        lambda value: 0.93 <= value <= 0.97,
     ),
     Target("search 20 x an evaluation", "search_over_evaluation", r".*", lambda v: v <= 20),
     Target("200 MB above it", "memory_over_inference_mb", OBSERVED, lambda value: value <= 200),

@@ -42,6 +42,7 @@ def accuracy(
     if costs is not None and threshold is not None:
         asked.append(cost_metric(costs, threshold[0]))
     changes = compare(sample, asked, judging.pairing)
+    clusters = judging.pairing.units(sample)
     cost = next(iter(changes[len(metrics) :]), None)
     binary = experiment.task == "binary_classification"
     return Evaluation(
@@ -52,14 +53,16 @@ def accuracy(
         rows=len(sample),
         positives=int(sample.labels.sum()) if binary else None,
         metrics=changes[: len(metrics)],
-        decisions=None if threshold is None else decision_change(sample, *threshold, cost),
+        decisions=None
+        if threshold is None
+        else decision_change(sample, *threshold, cost, clusters),
         sizes_bytes={"fp32": size_bytes(models.original), "int8": size_bytes(models.int8)},
         coverage=models.coverage,
         parity=None,
         latency=(),
         gates=(),
         provenance={},
-        agreements=agreements(sample, experiment.task, section),
+        agreements=agreements(sample, experiment.task, section, clusters),
         segments=judging.segments(),
         fairness=judging.fairness(),
     )

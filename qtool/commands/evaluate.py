@@ -191,10 +191,7 @@ def _evaluation(
         tuning=(*read_tuning(float_stage(context)), *read_tuning(models.int8.parent)),
         search=searched(context),
     )
-    # Of the rows as they are nothing is turned, and no gate asks for it.
-    changed = tuple(stress for stress in evaluation.robustness if stress.level)
-    judged = dataclasses.replace(evaluation, robustness=changed)
-    return dataclasses.replace(evaluation, gates=check_gates(section.gates, judged))
+    return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
 
 
 def _threshold(context: Context, models: Models, sample: Sample) -> tuple[float, str]:

@@ -81,6 +81,7 @@ class Judging:
             lambda part: compare_part(part, self.metric, self.pairing),
             self._flips(),
             self.section.resampling.confidence,
+            self.pairing.units(self.sample),
         )
 
     def fairness(self) -> tuple[ImpactRatio, ...]:
@@ -90,7 +91,9 @@ class Judging:
             return ()
         confidence = self.section.resampling.confidence
         sample = self._by_period(section.columns)
-        return impact_ratios(sample, *self._flagged(), section, confidence, self.pairing.seed)
+        clusters = self.pairing.units(self.sample)
+        flagged = self._flagged()
+        return impact_ratios(sample, *flagged, section, confidence, self.pairing.seed, clusters)
 
     def monotonicity(self) -> tuple[MonotonicityResult, ...]:
         """Returns how often a column moves the score against its direction."""
@@ -109,7 +112,11 @@ class Judging:
         by_fp32, _ = self._flagged()
         if not by_fp32.any():
             return nothing_explained(section)
-        block = self._data.block(self._some(self.sample.rows[by_fp32], section.rows))
+        chosen = self._some(self.sample.rows[by_fp32], section.rows)
+        block, clusters = self._data.block(chosen), self.pairing.units(self.sample)
+        if clusters is not None:
+            order = np.argsort(self.sample.rows)
+            clusters = clusters[order[np.searchsorted(self.sample.rows[order], chosen)]]
         confidence = self.section.resampling.confidence
         return reason_stability(
             block,
@@ -119,6 +126,7 @@ class Judging:
             section,
             confidence,
             self.pairing.seed,
+            clusters,
         )
 
     def robustness(self) -> tuple[StressResult, ...]:

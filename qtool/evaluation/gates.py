@@ -378,7 +378,8 @@ def robustness_drop(found: Evaluation) -> Measured:
     """Returns how much the share of turned decisions may rise in any attack or stress."""
     if not found.robustness:
         return _not_measured("evaluation.robustness is not set")
-    return _of_several([_stress(stress) for stress in found.robustness])
+    # Of the rows as they are nothing is turned.
+    return _of_several([_stress(stress) for stress in found.robustness if stress.level])
 
 
 def _stress(stress: StressResult) -> Measured:

@@ -255,7 +255,8 @@ class StressResult:
     """The first metric, and decisions, of both models on changed rows.
 
     Attributes:
-        kind: ``fgsm``, ``pgd``, ``transfer``, ``black_box``, ``noise`` or ``missing``.
+        kind: ``fgsm``, ``pgd``, ``transfer``, ``black_box``, ``noise`` or ``missing``; ``none`` of
+            level 0: the same rows before any change.
         level: size of the change: of an attack, the share of every range; of noise, its standard
             deviation in those of the columns; of missing, the share of the values.
         rows: how many.

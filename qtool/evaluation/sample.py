@@ -40,7 +40,7 @@ class Sample:
         labels: as ``data.labels.Labels.read`` returns them; of shape (rows, 0) without labels.
         fp32: predictions of FP32, see the module.
         int8: predictions of INT8, of the same shape.
-        columns: column of the source → its values, float64 or str (object) of shape (rows,), or,
+        columns: column of the source → its values, float64, datetime64 or str (object) (rows,), or,
             for a column of lists, object (rows,) of float32 arrays.
         agreeing: of a language model: int64 (rows,), tokens that both models put first.
         classes: the text of class or tag 0, 1, …; None where labels are no text.

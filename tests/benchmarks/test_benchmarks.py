@@ -19,7 +19,7 @@ METRICS = {
     },
     "blocks": {"speedup", "error", "size_ratio", "crashed"},
     "parity": {"equal_codes_share", "largest_code_difference", "decisions_equal_share"},
-    "intervals": {"coverage", "passed_at_margin", "passed", "failed"},
+    "intervals": {"coverage", "expected_coverage", "passed_at_margin", "passed", "failed"},
     "latency_protocol": {
         "difference",
         "interval_above_1",

@@ -88,6 +88,7 @@ def searched(context: Context) -> SearchResult | None:
                 trial.candidate.key == answer.best.candidate.key,
             )
             for trial in _trials(folder)
+            if not trial.reason
         ),
     )
 

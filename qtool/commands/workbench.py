@@ -43,6 +43,7 @@ from qtool.config.tuning import NumberTuning, Rewrite
 from qtool.data.batch import Batch
 from qtool.data.dataset import Dataset
 from qtool.data.sampling import calibration_rows, choose_rows
+from qtool.errors import ConfigError, ModelError
 from qtool.evaluation.decisions import operating_threshold
 from qtool.evaluation.gates import check_gates, gate_named
 from qtool.evaluation.metrics.metric import Metric
@@ -100,7 +101,12 @@ class Workbench:
     def judge(self, candidate: Candidate) -> Trial:
         """Returns the trial of a candidate, without latency."""
         started = time.monotonic()
-        sample, models = self._scored(candidate), self._models(candidate)
+        rows = self._data.fitted.counts.rows["evaluation"]
+        try:
+            sample, models = self._scored(candidate), self._models(candidate)
+        except (ConfigError, ModelError) as error:
+            seconds = time.monotonic() - started
+            return Trial(candidate, math.inf, (), (), 0, seconds, (), rows, str(error))
         threshold = self._threshold(sample)
         judging = judging_of(self.context, models, self._metrics, sample, threshold)
         evaluation = accuracy(judging, self._metrics, threshold)
@@ -112,7 +118,7 @@ class Workbench:
             evaluation.sizes_bytes["int8"],
             time.monotonic() - started,
             (),
-            self._data.fitted.counts.rows["evaluation"],
+            rows,
         )
 
     def time(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:

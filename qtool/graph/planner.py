@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
 from qtool.config.quantization import (
+    Calibrated,
     FastestQuantization,
     Observer,
     Planned,
@@ -61,7 +62,9 @@ def make_plan(
     _check_used(section, chosen, ruled)
     kept_float = {str(node.name) for node, rule in ruled.items() if rule.method == "float"}
     codes = find_codes(model, static, kept_float)
-    activations = _activations(model, static, codes, target)
+    shared = isinstance(section, Calibrated) and section.columns == "shared"
+    columns = frozenset() if shared else tabular_values(model)
+    activations = _activations(model, static, codes, target, columns)
     weights, biases = _weights(chosen, layers, ruled, activations, section, target)
     # Their Add is part of the integer kernel.
     with_bias = {
@@ -168,9 +171,13 @@ def _observers(
 
 
 def _activations(
-    model: ir.Model, static: Mapping[ir.Node, Layer], codes: Codes, target: Target
+    model: ir.Model,
+    static: Mapping[ir.Node, Layer],
+    codes: Codes,
+    target: Target,
+    columns: Collection[str],
 ) -> dict[str, QuantSpec]:
-    columns = tabular_values(model)
+    """Returns the spec of every activation; those in ``columns`` may have a scale per column."""
     values = {str(v.name): v for v in (*model.graph.inputs, *_outputs(model))}
     dense = {node for node, layer in static.items() if layer.kind == "dense"}
     found = {}

@@ -45,7 +45,7 @@ def front(search: SearchResult) -> str:
     for trial in search.trials:
         if trial.chosen:
             place = [_speed(trial)], [_shown_error(trial)]
-            axes.plot(*place, "o", ms=16, mfc="none", mec=COLORS["int8"], label="the answer")
+            axes.plot(*place, "o", ms=11, mfc="none", mec=COLORS["int8"], label="the answer")
     axes.axvline(1.0, color=COLORS["fp32"], lw=1, ls="--", label="speed of FP32")
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(tick_text(lambda speed: f"{speed:g}{times(1)[-1]}"))

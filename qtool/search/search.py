@@ -34,6 +34,7 @@ from qtool.config.quantization import (
     StaticQuantization,
 )
 from qtool.config.tuning import AdaRound, CorrectBias, Equalize, Gptq, Rewrite, Smooth, Tuning
+from qtool.errors import ModelError
 from qtool.graph.plan import Treatment
 from qtool.search.analysis import Analysis, Choice
 from qtool.search.ladder import (
@@ -48,8 +49,10 @@ from qtool.search.trial import Candidate, Trial
 
 BETTER = 0.97
 """A tuning is kept when it leaves at most this share of the error."""
-AS_FAST = 0.98
+AS_FAST = 0.99
 """Of the fastest speed: what is within the noise of one run, and may be more exact."""
+AS_FP32 = 0.97
+"""Of FP32's speed: a stored model runs FP32's kernels, and noise may take so much."""
 AS_SMALL = 0.9
 """Of equally fast models, the most exact of those whose files are nearly as small."""
 MOST_TIMED = 5
@@ -122,17 +125,34 @@ class Search:
             known: trials of an interrupted search.
             save: called with every trial when it is judged and when it is timed.
             enough: whether the time is over.
+
+        Raises:
+            ModelError: there is no layer whose treatment could be chosen.
         """
         self.bench, self.analysis, self.section = bench, analysis, section
         self.save, self.enough = save, enough
         self.trials: dict[str, Trial] = {trial.candidate.key: trial for trial in known}
         self.free = [layer for layer in analysis.layers if layer.name not in fixed]
         self.rungs = [rung for rung in ladder(analysis, fixed) if not _all_float(rung)]
+        if not self.rungs:
+            raise ModelError(
+                "the FP32 model",
+                "nothing to search",
+                "a layer with constant float32 weights that quantization.layers leaves open",
+            )
 
     def run(self) -> Answer:
-        """Returns the answer."""
+        """Returns the answer.
+
+        Raises:
+            ModelError: no plan can be built.
+        """
         start = self._start()
         numbers = self._numbers(start, self._quick_changes(start))
+        if not numbers.feasible and start.candidate.section.columns != self.section.columns:
+            # The speed of one scale for all columns is worth nothing then.
+            back = partial(_with, columns=self.section.columns)
+            numbers = self._numbers(numbers, [back])
         if not numbers.feasible:
             numbers = self._numbers(numbers, _thorough_changes())
         placed = self._places(numbers)
@@ -163,7 +183,12 @@ class Search:
             shared = _with(candidates[1].section, columns="shared")
             candidates.append(Candidate(shared, "everything static", candidates[1].predicted))
         tried: dict[tuple[float, int], Trial] = {}
-        for trial in map(self._try, candidates):
+        found = [self._try(candidate) for candidate in candidates]
+        if all(trial.reason for trial in found):
+            raise ModelError("the method auto", f"no plan can be built: {found[0].reason}")
+        for trial in found:
+            if trial.reason:
+                continue
             tried.setdefault((trial.error, trial.size_bytes), trial)  # the same model but once
         self._time(list(tried.values()))
         keys = [trial.candidate.key for trial in tried.values()]
@@ -208,7 +233,6 @@ class Search:
         if static:
             for observer in OBSERVERS:
                 yield partial(_with, observer=observer)
-            yield partial(_with, columns="separate")
         for tuning in REWRITES:
             yield partial(_tuned, tuning=tuning)
         for layer in static[:MOST_OBSERVED]:
@@ -346,13 +370,16 @@ class Search:
             (trial for trial in alike if trial.size_bytes * AS_SMALL <= smallest),
             key=lambda trial: trial.error,
         )
-        if best.speedup < AS_FAST:
+        if best.speedup < AS_FP32:
             return Answer(best, False, True, _why_fp32(best, len(timed)))
         return Answer(best, True, False, _why_best(best, len(self.trials), len(timed)))
 
 
 def _spread(passing: Sequence[Trial]) -> list[Trial]:
     """Returns the trials that are worth the clock: the most exact of each predicted time."""
+    # Numbers that change nothing give the same model again.
+    models = {(trial.error, trial.size_bytes): trial for trial in reversed(passing)}
+    passing = [trial for trial in passing if trial in models.values()]
     best: dict[float, Trial] = {}
     for trial in passing:
         key = round(trial.candidate.predicted, 4)

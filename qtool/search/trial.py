@@ -61,6 +61,8 @@ class Trial:
         seconds: that building and judging took.
         latency: at the batch sizes of the target; empty until it is measured.
         evaluation_rows: rows of the split that the final verdict is made on.
+        reason: why it cannot be built, such as two observers for what two layers read; empty when
+            it was.
     """
 
     candidate: Candidate
@@ -71,6 +73,7 @@ class Trial:
     seconds: float
     latency: tuple[LatencyResult, ...]
     evaluation_rows: int
+    reason: str = ""
 
     @property
     def speedup(self) -> float:
@@ -86,6 +89,8 @@ class Trial:
         A gate that is undecided here counts as passed where the evaluation split has the rows that
         it needs.
         """
+        if self.reason:
+            return math.inf
         return sum(_violation(gate, self.evaluation_rows) for gate in self.gates)
 
     @property

@@ -112,3 +112,10 @@ def test_a_table_ruled_to_float_is_not_stored_as_codes():
     model = prepare(fraud_like())
     assert treatments(plan)["table.0"] == "float"
     assert absorbed_tables(model, plan) == {"features": {"row1": "table.1.weight"}}
+
+
+def test_one_scale_for_all_columns_also_where_tables_are_joined():
+    plan = plan_of(fraud_like(), StaticQuantization(method="static", columns="shared"))
+    assert plan.activations["features"].axis is None
+    assert plan.weights["body.0.weight"].folds is None
+    assert "table.0.weight" in plan.weights  # stored with scales of its own

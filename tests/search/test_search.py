@@ -9,6 +9,7 @@ import pytest
 from search.analyses import analysis_of, layer
 
 from qtool.config.quantization import AutoQuantization, LayerRule
+from qtool.errors import ModelError
 from qtool.evaluation.results import GateResult, LatencyResult
 from qtool.search.ladder import ladder
 from qtool.search.search import Search
@@ -176,3 +177,32 @@ def test_names_with_wildcards_are_meant_literally():
     search = Search(PaperBench(1), analysis_of(odd), section, (), (), lambda t: None, lambda: True)
     candidate = search._candidate(search.rungs[0], search._plain(), "")
     assert candidate.section.layers[0].match == "a[[]0][*]"
+
+
+def test_what_cannot_be_built_is_passed_over():
+    class Picky(PaperBench):
+        def judge(self, candidate):
+            trial = super().judge(candidate)
+            if candidate.section.tuning:
+                return dataclasses.replace(trial, error=math.inf, gates=(), reason="cannot")
+            return trial
+
+    saved = []
+    answer = search_on(Picky(limit=1000), saved=saved).run()
+    assert answer.found
+    assert not answer.best.candidate.section.tuning
+    known = from_lines([to_line(trial) + "\n" for trial in saved], "trials")
+    assert sum(trial.violation == math.inf for trial in known) >= 2
+
+    class Broken(PaperBench):
+        def judge(self, candidate):
+            return dataclasses.replace(super().judge(candidate), reason="cannot")
+
+    with pytest.raises(ModelError, match="no plan can be built: cannot"):
+        search_on(Broken(limit=1)).run()
+
+
+def test_a_model_without_open_layers_is_refused():
+    names = {f"fc{i}" for i in range(LAYERS)}
+    with pytest.raises(ModelError, match="nothing to search"):
+        search_on(PaperBench(1), fixed=names)

@@ -10,10 +10,14 @@ which shows what is due to the activations). Tunings read 1,024 training rows, e
 
 ``sqnr_db`` is the variance of the FP32 outputs over the mean squared error; ``flips`` the share of
 rows whose decision changes (of a regression: on which side of the median of FP32 it lies);
-``delta_points`` the test metric minus that of FP32, times 100. Recovered is 1 - loss(method) /
-loss(nearest): of the mean squared error of the outputs, of the flips, and of the metric where
-nearest loses at least 0.2 points (seeds of the training alone change the metric by more). One core
-and one thread.
+``delta_points`` the test metric minus that of FP32, times 100.
+
+Recovered is the part of what ``nearest`` or ``min-max`` loses that a method does not lose: of the
+mean squared error of the outputs (``error``), of the flips, and of the metric (``points``) where
+that loses at least 0.2 points; seeds of the training alone change the metric by more. ``of_all``
+counts the whole loss against FP32, ``of_rounding`` what is lost beyond ``w8a8``: 8-bit activations
+stay. It may exceed 1, since a layer's weights also make up for activations of layers before. One
+core and one thread.
 """
 
 from __future__ import annotations
@@ -97,24 +101,26 @@ def rounding_rows(subject: Subject) -> list[Row]:
     """Returns the rows of one model and seed."""
     judge = Judge(subject)
     case = f"{subject.name}-seed{subject.seed}"
-    rows = []
-    for name, variant in (("w8a8", W8A8), (MIN_MAX, W4A8)):
-        plan, numbers = starting_point(subject, variant)
-        loss = judge.loss(plan, with_min_max(plan, numbers))
-        rows += loss_rows(f"{case}-{name}", loss)
+    plan, numbers = starting_point(subject, W8A8)
+    eight = judge.loss(plan, with_min_max(plan, numbers))
     plan, numbers = starting_point(subject, W4A8)
-    nearest = judge.loss(plan, numbers)
-    rows += loss_rows(f"{case}-{NEAREST}", nearest)
+    baselines = {
+        NEAREST: judge.loss(plan, numbers),
+        MIN_MAX: judge.loss(plan, with_min_max(plan, numbers)),
+    }
+    rows = loss_rows(f"{case}-w8a8", eight)
+    for name, loss in baselines.items():
+        rows += loss_rows(f"{case}-{name}", loss)
     for name, section in ({} if subject.quick else METHODS).items():
         started = time.perf_counter()
         found = tune(subject, plan, numbers, section)
-        seconds = Row(f"{case}-{name}", "tuning_s", time.perf_counter() - started, "s")
+        rows.append(Row(f"{case}-{name}", "tuning_s", time.perf_counter() - started, "s"))
         corrected = tune(subject, plan, found, BIAS)
         for suffix, each in (("", found), (" + bias", corrected)):
             loss = judge.loss(plan, each)
             rows += loss_rows(f"{case}-{name}{suffix}", loss)
-            rows += recovered_rows(f"{case}-{name}{suffix}", loss, nearest)
-        rows.append(seconds)
+            for peer, before in baselines.items():
+                rows += recovered_rows(f"{case}-{name}{suffix}", peer, loss, before, eight)
     return rows
 
 
@@ -189,14 +195,18 @@ def loss_rows(case: str, loss: Loss) -> list[Row]:
     ]
 
 
-def recovered_rows(case: str, loss: Loss, nearest: Loss) -> list[Row]:
-    """Returns what a method recovers, where nearest loses anything."""
-    rows = [Row(case, "recovered_error", 1 - loss.error / nearest.error, "share", NEAREST)]
-    if nearest.flips > 0:
-        rows.append(Row(case, "recovered_flips", 1 - loss.flips / nearest.flips, "share", NEAREST))
-    if nearest.points >= NOTHING_TO_RECOVER:
-        share = 1 - loss.points / nearest.points
-        rows.append(Row(case, "recovered_points", share, "share", NEAREST))
+def recovered_rows(case: str, peer: str, loss: Loss, before: Loss, eight: Loss) -> list[Row]:
+    """Returns what a method recovers of the loss ``before``, where there is any."""
+    rows = []
+    for what, left, lost, least, kept in (
+        ("error", loss.error, before.error, 0.0, eight.error),
+        ("flips", loss.flips, before.flips, 0.0, eight.flips),
+        ("points", loss.points, before.points, NOTHING_TO_RECOVER, eight.points),
+    ):
+        for of, floor in (("all", 0.0), ("rounding", kept)):
+            if lost - floor > least:
+                share = (lost - left) / (lost - floor)
+                rows.append(Row(case, f"recovered_{what}_of_{of}", share, "share", peer))
     return rows
 
 

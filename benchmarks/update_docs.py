@@ -36,6 +36,7 @@ RESULTS = {
 # Results file → the metrics that stand in one table each; a last one has the others.
 TABLES = {
     "qat": [r"fp32.*points|w8a8.*points", r"w.*points", r"w.*share", r".*share"],
+    "rounding": [r"sqnr_db|flips|delta_points|tuning_s", r".*_of_rounding", r".*_of_all"],
     "peers": [r".*_best|search.*", r"speed", r".*_difference|changed|output_error|size"],
 }
 INTRODUCTION = """\
@@ -105,6 +106,18 @@ TARGETS = (
         "w4a8_kd_recovered_share",
         SEEDED,
         lambda v: v >= 0.8,
+    ),
+    *(
+        Target(
+            f"W4A8 {method} recovers 80 % of the output error of {peer}{beyond}",
+            f"recovered_error_of_{of}",
+            f".*-{method}",
+            lambda v: v >= 0.8,
+            peer,
+        )
+        for method in ("gptq", "adaround")
+        for peer in ("nearest", "min-max")
+        for of, beyond in (("rounding", " beyond W8A8"), ("all", ""))
     ),
     Target("99.99 % equal decisions", "decisions_equal_share", SEEDED, lambda v: v >= 0.9999),
     Target("QAT step 2.2 x FP32", "step_time_over_fp32", SEEDED, lambda v: v <= 2.2, "eager"),

@@ -194,6 +194,8 @@ class _Finder:
                 break
             if producer.inputs[0] is None or len(producer.outputs) != 1:
                 break
+            if producer.inputs[0].const_value is not None:
+                break  # a table, which is stored
             if len(producer.inputs[0].uses()) != 1 or producer.name in self.ruled_out:
                 break
             chain.append(producer)

@@ -176,3 +176,23 @@ def test_a_weight_may_be_an_output_too():
     outputs = [("y", FLOAT, ["n", 4]), ("w", FLOAT, [8, 4])]
     model = model_of([node], [("x", FLOAT, ["n", 8])], outputs, constants)
     checked(model, ROWS, static())
+
+
+def test_a_product_reads_rows_of_a_table():
+    # The codes are those of the rows that were looked up, not of the table.
+    constants = {"table": dense(GENERATOR, 8, 16), "rule": dense(GENERATOR, 8, 4)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "rule"], ["h"], name="h"),
+        helper.make_node("Gather", ["table", "ids"], ["rows"], name="lookup"),
+        helper.make_node("MatMul", ["h", "rows"], ["y"], name="mix"),
+    ]
+    inputs = [("x", FLOAT, ["batch", 4, 8]), ("ids", INT64, ["batch", 4])]
+    model = model_of(nodes, inputs, [("y", FLOAT, ["batch", 4, 16])], constants)
+    rows = {
+        "x": GENERATOR.standard_normal((16, 4, 8)).astype(np.float32),
+        "ids": GENERATOR.integers(0, 8, (16, 4)),
+    }
+    section = static(layers=[LayerRule(match="mix", method="static")])
+    plan, _ = checked(model, rows, section)
+    assert "rows" in plan.activations
+    assert "table" not in plan.activations

@@ -51,7 +51,7 @@ from qtool.calibration.settle import settle_columns
 from qtool.config.quantization import StaticQuantization
 from qtool.config.tuning import AdaRound, ClipWeights, CorrectBias, Gptq, NumberTuning
 from qtool.graph.layers import layer_of, name_of
-from qtool.graph.parameters import Parameters, derive, fold, with_constants
+from qtool.graph.parameters import Parameters, derive, fold
 from qtool.graph.plan import Plan
 from qtool.graph.writing.writer import write
 from qtool.numerics.affine import weight_qparams
@@ -183,7 +183,7 @@ def tune(subject: Subject, plan: Plan, numbers: Parameters, section: NumberTunin
 
 def written(subject: Subject, plan: Plan, numbers: Parameters) -> ir.Model:
     """Returns the INT8 model."""
-    return write(with_constants(subject.prepared, numbers.constants), plan, numbers, {})
+    return write(subject.prepared, plan, numbers, {})
 
 
 def loss_rows(case: str, loss: Loss) -> list[Row]:

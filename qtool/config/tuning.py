@@ -46,7 +46,7 @@ class Equalize(_Tuning):
 
 
 class ClipWeights(_Tuning):
-    """Weight scales of the least squared error, which cut off rare large weights."""
+    """Weight scales that change the layer's outputs least; they cut off rare large weights."""
 
     method: Literal["clip_weights"]
 
@@ -64,7 +64,7 @@ class AdaRound(_Tuning):
 
     method: Literal["adaround"]
     rows: int = Field(1024, gt=0, description="calibration rows whose activations it reads")
-    steps: int = Field(1000, gt=0, description="of the optimizer, per layer")
+    steps: int = Field(500, gt=0, description="of the optimizer, per layer")
 
 
 class CorrectBias(_Tuning):

@@ -53,6 +53,15 @@ class Parameters:
     activations: dict[str, QuantParams]
     weights: dict[str, QuantParams]
 
+    def changed(self, model: ir.Model) -> dict[str, Array]:
+        """Returns the constants that are not as ``model`` has them: tuning chose others."""
+        before = constants_of(model)
+        return {
+            name: array
+            for name, array in self.constants.items()
+            if name in before and not np.array_equal(before[name], array)
+        }
+
 
 def constants_of(model: ir.Model) -> dict[str, Array]:
     """Returns every float32 initializer of ``model`` by name."""

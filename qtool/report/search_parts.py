@@ -93,7 +93,8 @@ def search_table(evaluation: Evaluation, most: int | None = None) -> Table:
 
 
 def tuning_table(evaluation: Evaluation, most: int | None = None) -> Table:
-    """Returns what tunings did to each layer."""
+    """Returns what tunings did to each layer, those first that one changed."""
+    ordered = sorted(evaluation.tuning, key=lambda one: bool(one.reason))
     return Table(
         "Tuning",
         ("Method", "Layer", "What it makes smaller", "Before", "After", "Left as it was"),
@@ -109,7 +110,7 @@ def tuning_table(evaluation: Evaluation, most: int | None = None) -> Table:
                 ),
                 one.reason,
             )
-            for one in evaluation.tuning[:most]
+            for one in ordered[:most]
         ),
     )
 

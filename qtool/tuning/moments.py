@@ -16,7 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from qtool.calibration.rows import RowReader, row_count, rows_per_run
 from qtool.errors import DataError
 from qtool.graph.layers import name_of, value_at
-from qtool.graph.parameters import Parameters, constants_of, with_constants
+from qtool.graph.parameters import Parameters, constants_of
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import codes_name
 from qtool.graph.writing.writer import write
@@ -105,7 +105,7 @@ class _Reader:
         model: ir.Model, plan: Plan, parameters: Parameters, products: Sequence[Product]
     ) -> _Reader:
         """Returns the reader of the INT8 graph: of static layers the codes, else real values."""
-        int8 = write(with_constants(model, parameters.constants), plan, parameters, {})
+        int8 = write(model, plan, parameters, {})
         made = {str(value.name): value for node in int8.graph for value in node.outputs}
         static = {node.name for node in plan.nodes if node.treatment == "static"}
         values: list[ir.Value] = []

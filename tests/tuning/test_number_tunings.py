@@ -117,7 +117,7 @@ def tune(names, case, rows, **options):
 
 def written(case, parameters):
     model, plan, _ = case
-    return write(with_constants(model, parameters.constants), plan, parameters, {})
+    return write(model, plan, parameters, {})
 
 
 @pytest.mark.parametrize("name", TUNINGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from qtool.graph.parameters import Parameters
+from qtool.graph.parameters import Parameters, with_constants
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import quantize_activations
 from qtool.graph.writing.conv import write_convolutions
@@ -32,7 +32,8 @@ def write(
         parameters: the numbers.
         metadata: stored in the file's metadata properties, each key with the prefix ``qtool.``.
     """
-    written = model.clone()
+    # A form that adds a bias in float reads it from the graph.
+    written = with_constants(model, parameters.changed(model))
     editor = Editor(written, plan, parameters)
     write_stored(editor)
     quantize_activations(editor)

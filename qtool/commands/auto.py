@@ -63,7 +63,7 @@ def settled(context: Context, *, train: bool = False) -> Context:
     else:
         training = None
     changed = experiment.model_copy(update={"quantization": found, "train_qat": training})
-    return context.with_answer(changed)
+    return context.of(changed, searched=True)
 
 
 def searched(context: Context) -> SearchResult | None:
@@ -108,6 +108,7 @@ def search_stage(context: Context) -> Path:
     assert isinstance(section, AutoQuantization)
     require_label(experiment, "the search for the fastest model that passes its gates")
     prepared = prepared_stage(context)
+    # Loads torch, which no other method needs.
     from qtool.commands.analyze import analysis_content, analysis_of
 
     analysis = analysis_of(context)

@@ -70,9 +70,9 @@ class Context:
 
         return TARGETS[resolve_target(self.experiment.target.cpu)]
 
-    def with_answer(self, experiment: Experiment) -> Context:
-        """Returns the same run with what a search made of the experiment."""
-        changed = replace(self, experiment=experiment, searched=True)
+    def of(self, experiment: Experiment, *, searched: bool = False) -> Context:
+        """Returns the same run with another experiment on the same rows."""
+        changed = replace(self, experiment=experiment, searched=searched)
         # What is known of the rows stays true, and would take a pass over them to find again.
         for name in ("source", "data_sha256"):
             if name in self.__dict__:

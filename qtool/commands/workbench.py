@@ -82,7 +82,7 @@ class Workbench:
             folder: where INT8 models lie while the search runs; it exists.
         """
         lean = context.experiment.model_copy(update={"evaluation": _lean(context.experiment)})
-        self.context = context.with_answer(lean)
+        self.context = context.of(lean)
         self.section, self.folder = section, folder
         self.original = fp32_stage(context) / MODEL
         self.prepared = prepared_stage(context) / MODEL

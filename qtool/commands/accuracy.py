@@ -48,7 +48,7 @@ def accuracy(
     return Evaluation(
         name=experiment.name,
         task=experiment.task,
-        method=models.plan.method,
+        method="auto" if judging.context.searched else models.plan.method,
         qat=experiment.train_qat is not None,
         rows=len(sample),
         positives=int(sample.labels.sum()) if binary else None,

@@ -12,12 +12,12 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtool.commands.calibrate import PLAN
 from qtool.commands.context import Context
 from qtool.commands.prepare import MODEL, data_content, prepared_stage, require_label, versions
 from qtool.commands.quantize import COVERAGE, INT8_MODEL
-from qtool.commands.workbench import Workbench
 from qtool.config.document import write_document
 from qtool.config.quantization import AutoQuantization
 from qtool.config.tuning import Rewrite
@@ -30,6 +30,9 @@ from qtool.runs import Run, content, write_text
 from qtool.runtime.cpu import detect
 from qtool.search.search import Answer, Search
 from qtool.search.trial import Trial, from_lines, to_line
+
+if TYPE_CHECKING:
+    from qtool.commands.workbench import Workbench
 
 STAGE, BEST, BUILT = "search", "best", "built"
 TRIALS, ANSWER, SECTION, TRIAL = "trials.jsonl", "answer.json", "quantization.yaml", "trial.json"
@@ -108,8 +111,9 @@ def search_stage(context: Context) -> Path:
     assert isinstance(section, AutoQuantization)
     require_label(experiment, "the search for the fastest model that passes its gates")
     prepared = prepared_stage(context)
-    # Loads torch, which no other method needs.
+    # They load what no other method needs: torch, and with quantize the metrics.
     from qtool.commands.analyze import analysis_content, analysis_of
+    from qtool.commands.workbench import Workbench
 
     analysis = analysis_of(context)
 

@@ -91,7 +91,8 @@ class Optimization(Section):
 
     @model_validator(mode="after")
     def _momentum_has_its_optimizer(self) -> Optimization:
-        if "momentum" in self.model_fields_set and self.optimizer != "sgd":
+        default = type(self).model_fields["momentum"].default
+        if self.momentum != default and self.optimizer != "sgd":
             raise ValueError(
                 f"momentum is of sgd, and optimizer is {self.optimizer}, which does not read it. "
                 "Remove momentum, or set optimizer: sgd"

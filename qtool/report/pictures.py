@@ -14,10 +14,10 @@ from qtool.report import (
     embedding_pictures,
     model_pictures,
     score_pictures,
-    search_parts,
     speed_pictures,
     value_pictures,
 )
+from qtool.report.search_picture import front
 from qtool.report.summary import facts, training_text
 from qtool.report.text import count, number, share
 from qtool.report.training_picture import training
@@ -269,7 +269,7 @@ def _search(evaluation: Evaluation) -> Iterator[Picture]:
             f"{search.seconds:,.0f} s, judged on {count(search.rows)} calibration rows. To the "
             "right is faster, down is more exact; larger marks have larger files, hollow ones were "
             "not measured. The line joins the measured ones that none beats in both.",
-            search_parts.front(search),
+            front(search),
             wide=True,
         )
 

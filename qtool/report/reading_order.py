@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtool.evaluation.results import Evaluation
-from qtool.report import group_tables, search_parts, speed_tables, tables
+from qtool.report import group_tables, search_tables, speed_tables, tables
 from qtool.report.tables import Table
 
 
@@ -31,8 +31,8 @@ def result_tables(evaluation: Evaluation, most: int | None = None) -> tuple[Tabl
         speed_tables.throughput_table(evaluation),
         speed_tables.cold_table(evaluation),
         tables.size_table(evaluation),
-        search_parts.search_table(evaluation, most),
-        search_parts.tuning_table(evaluation, most),
+        search_tables.search_table(evaluation, most),
+        search_tables.tuning_table(evaluation, most),
         tables.parity_table(evaluation),
         tables.coverage_summary_table(evaluation.coverage),
     )

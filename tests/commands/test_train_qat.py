@@ -121,7 +121,10 @@ def classifier():
             "train_qat={keep: metric, warmup_steps: 5000, epochs: 1}",
             "warmup_steps: 5000 in a training of",
         ),
-        ("train_qat.loss={name: huber}", "huber in the task binary_classification"),
+        (
+            "train_qat={epochs: 1, loss: {name: huber}, distill: {weight: 0.5}}",
+            "huber in the task binary_classification",
+        ),
         ("train_qat.augment={noise: {amount: 1}}", "'amount' is no model input"),
         ("train_qat.device=cuda", "cuda, which this machine has not"),
     ],

@@ -1,13 +1,12 @@
-"""The search for the fastest model and the tunings of a model, as a picture and tables."""
+"""The search for the fastest model, as a picture."""
 
 from __future__ import annotations
 
 import math
 
-from qtool.evaluation.results import Evaluation, SearchResult, SearchTrial
+from qtool.evaluation.results import SearchResult, SearchTrial
 from qtool.report.svg import COLORS, WIDE, figure, legend, style, tick_text, to_svg
-from qtool.report.tables import Table
-from qtool.report.text import ABSENT, number, share, times
+from qtool.report.text import times
 
 SMALLEST_ERROR = 1e-12
 """Below it errors are drawn as this: a logarithmic axis has no 0."""
@@ -62,57 +61,6 @@ def pareto_front(trials: tuple[SearchTrial, ...]) -> list[SearchTrial]:
         if not front or trial.error < front[-1].error:
             front.append(trial)
     return front
-
-
-def search_table(evaluation: Evaluation, most: int | None = None) -> Table:
-    """Returns the models that a search tried: those measured first, then in their order."""
-    search = evaluation.search
-    header = ("Model", "Gates", "Error", "Speed", "Predicted", "Size")
-    if search is None:
-        return Table("Search", header, "llrrrr", ())
-    ordered = sorted(
-        search.trials,
-        key=lambda trial: (not trial.chosen, not math.isfinite(trial.speedup)),
-    )
-    return Table(
-        "Search",
-        header,
-        "llrrrr",
-        tuple(
-            (
-                f"{trial.origin} (the answer)" if trial.chosen else trial.origin,
-                "pass" if trial.passes else "do not pass",
-                number(trial.error),
-                times(trial.speedup) if math.isfinite(trial.speedup) else ABSENT,
-                times(trial.predicted) if math.isfinite(trial.predicted) else ABSENT,
-                share(trial.size_ratio),
-            )
-            for trial in ordered[:most]
-        ),
-    )
-
-
-def tuning_table(evaluation: Evaluation, most: int | None = None) -> Table:
-    """Returns what tunings did to each layer, those first that one changed."""
-    ordered = sorted(evaluation.tuning, key=lambda one: bool(one.reason))
-    return Table(
-        "Tuning",
-        ("Method", "Layer", "What it makes smaller", "Before", "After", "Left as it was"),
-        "lllrrl",
-        tuple(
-            (
-                one.method,
-                one.layer,
-                one.criterion,
-                *(
-                    number(value) if math.isfinite(value) else ABSENT
-                    for value in (one.before, one.after)
-                ),
-                one.reason,
-            )
-            for one in ordered[:most]
-        ),
-    )
 
 
 def _speed(trial: SearchTrial) -> float:

@@ -280,7 +280,7 @@ def _why_nothing(node: ir.Node) -> tuple[Treatment, str]:
 
 
 def _with_absorbed_tables(model: ir.Model, plan: Plan) -> Plan:
-    """Returns the plan with tables that are stored in the codes of a column-wise input.
+    """Returns the plan with tables that are stored in the codes of a tabular input.
 
     They need no scales of their own, and the Concat that joins them works on codes.
     """
@@ -300,7 +300,7 @@ def _on_column_codes(
     output = str(node.outputs[0].name)
     if planned.treatment == "storage" and name_of(node.inputs[0]) in tables:
         owner = next(name for name, parts in absorbed.items() if output in parts)
-        return dataclasses.replace(planned, reason=f"8-bit codes in the column scales of {owner}")
+        return dataclasses.replace(planned, reason=f"8-bit codes in the scales of {owner}")
     if output in absorbed and node.op_type == "Concat":
         return dataclasses.replace(planned, treatment="static", reason="joins 8-bit codes")
     return planned

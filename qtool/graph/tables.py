@@ -10,17 +10,26 @@ from qtool.numerics.affine import QuantSpec
 
 MIXES_COLUMNS = frozenset({"Gemm", "MatMul", "Conv", "LSTM", "GRU", "RNN", "Einsum", "Attention"})
 """After one of these the columns of a table have lost their separate units."""
+CODE_BITS = 8
 
 
 def absorbed_tables(model: ir.Model, plan: Plan) -> dict[str, dict[str, str]]:
-    """Returns, per column-wise activation, part of its Concat → table stored in its codes."""
+    """Returns, per tabular activation, part of its Concat → table stored in its codes.
+
+    The activation has one scale per column, or one for all; only integer layers read it.
+    """
     stored = {n.name for n in plan.nodes if (n.op_type, n.treatment) == ("Gather", "storage")}
     kept_float = {n.name for n in plan.nodes if n.treatment == "float"}
+    tabular = tabular_values(model)
     found: dict[str, dict[str, str]] = {}
     for node in model.graph:
-        name = _absorbing_input(node, plan.activations) if node.name in stored else None
-        concat = None if name is None else next(iter(node.outputs[0].uses())).node
-        if name is not None and concat is not None and concat.name not in kept_float:
+        concat = _absorbing_concat(node) if node.name in stored else None
+        if concat is None or concat.name in kept_float:
+            continue
+        value = concat.outputs[0]
+        name = name_of(value)
+        column_wise = is_column_wise(plan.activations, name)
+        if column_wise or (name in tabular and _is_codes_only(value, plan)):
             found.setdefault(name, {})[name_of(node.outputs[0])] = name_of(node.inputs[0])
     return found
 
@@ -40,8 +49,8 @@ def tabular_values(model: ir.Model) -> set[str]:
     return tabular
 
 
-def _absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | None:
-    """Returns the column-wise activation that the table read by the Gather ``node`` is a part of.
+def _absorbing_concat(node: ir.Node) -> ir.Node | None:
+    """Returns the Concat that the table read by the Gather ``node`` can become codes of.
 
     Its Gather feeds one Concat along axis 1 and nothing else, row by row, and the table has no
     other reader.
@@ -53,10 +62,23 @@ def _absorbing_input(node: ir.Node, activations: dict[str, QuantSpec]) -> str | 
     concat = uses[0].node
     if concat.op_type != "Concat" or concat.attributes.get_int("axis", 0) not in (1, -1):
         return None
-    if not all(part is not None and _is_table(part) for part in concat.inputs):
-        return None
-    name = name_of(concat.outputs[0])
-    return name if is_column_wise(activations, name) else None
+    return concat if all(part is not None and _is_table(part) for part in concat.inputs) else None
+
+
+def _is_codes_only(value: ir.Value, plan: Plan) -> bool:
+    """Whether a value has codes of 8 bits, and integer layers are all that reads it."""
+    spec = plan.activations.get(name_of(value))
+    if spec is None or spec.bits != CODE_BITS or value.is_graph_output():
+        return False
+    static = {node.name for node in plan.nodes if node.treatment == "static"}
+    return all(
+        use.idx == 0 and use.node.name in static and _reads_a_weight(use.node, plan)
+        for use in value.uses()
+    )
+
+
+def _reads_a_weight(node: ir.Node, plan: Plan) -> bool:
+    return len(node.inputs) > 1 and name_of(node.inputs[1]) in plan.weights
 
 
 def column_count(value: ir.Value) -> int:

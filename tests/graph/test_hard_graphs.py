@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.graphs import dense, model_of, sequence_dense
+from support.graphs import dense, fraud_like, fraud_rows, model_of, sequence_dense
 from support.quantizing import quantized, relative_error, run
 
 from qtool.config.quantization import LayerRule, StaticQuantization, StorageQuantization
@@ -13,6 +13,7 @@ from qtool.errors import ConfigError
 from qtool.evaluation.coverage import coverage, not_fused
 from qtool.graph import layers
 from qtool.graph.prepare.pipeline import prepare
+from qtool.graph.tables import absorbed_tables
 from qtool.runtime.kernels import kernels_of
 from qtool.runtime.sessions import Session
 
@@ -196,3 +197,17 @@ def test_a_product_reads_rows_of_a_table():
     plan, _ = checked(model, rows, section)
     assert "rows" in plan.activations
     assert "table" not in plan.activations
+
+
+def test_tables_in_one_scale_are_the_codes_of_their_rows():
+    # What is looked up as codes is what would have been quantized after the lookup.
+    model, rows = fraud_like(), fraud_rows(300)
+    whole = quantized(model, rows, static(columns="shared"))
+    kept = [LayerRule(match="table.*", method="float")]
+    apart = quantized(model, rows, static(columns="shared", layers=kept))
+    output = model.graph.outputs[0].name
+    found, expected = (Session(graph, "test").run(rows)[output] for _, _, graph in (whole, apart))
+    assert np.array_equal(found, expected)
+    assert set(absorbed_tables(whole[0], whole[1])) == {"features"}
+    assert not absorbed_tables(apart[0], apart[1])
+    assert not [name for name in whole[2].graph.initializers if name == "table.0.weight"]

@@ -118,4 +118,5 @@ def test_one_scale_for_all_columns_also_where_tables_are_joined():
     plan = plan_of(fraud_like(), StaticQuantization(method="static", columns="shared"))
     assert plan.activations["features"].axis is None
     assert plan.weights["body.0.weight"].folds is None
-    assert "table.0.weight" in plan.weights  # stored with scales of its own
+    assert "table.0.weight" not in plan.weights  # stored in the codes of the features
+    assert len(absorbed_tables(prepare(fraud_like()), plan)["features"]) == 2

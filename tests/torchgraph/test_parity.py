@@ -82,6 +82,11 @@ STATIC_CASES = {
     "mlp per channel": (mlp(), rows_of(8), PER_CHANNEL),
     "mlp sigmoid": (mlp("Sigmoid"), rows_of(8), STATIC),
     "tables and columns": (fraud_like(), fraud_rows(300), STATIC),
+    "tables and one scale": (
+        fraud_like(),
+        fraud_rows(300),
+        StaticQuantization(method="static", columns="shared"),
+    ),
     "residual mlp": (residual_mlp(), rows_of(32), STATIC),
     "sequence": (sequence_dense(activation="Relu"), rows_of(5, 16), STATIC),
     "convolutions, relu": (residual_convolutions(), rows_of(4, 20), STATIC),

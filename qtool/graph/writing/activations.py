@@ -3,7 +3,8 @@
 * A value that exists in float32: QuantizeLinear, then DequantizeLinear for its readers, which the
   runtime fuses into them.
 * A column-wise input: each part → Mul(1/scale) → Add(zero_point) → QuantizeLinear(1, 0); tables
-  are stored as codes; the parts are concatenated as codes.
+  are stored as codes; the parts are concatenated as codes. With one scale for all columns each part
+  is quantized by itself where tables join it.
 * A value that a node moves on codes: the same operator on the codes of its input.
 """
 
@@ -15,7 +16,7 @@ import onnx_ir as ir
 from qtool.graph.code_regions import moves_codes
 from qtool.graph.tables import absorbed_tables, column_count
 from qtool.graph.writing.editor import Editor
-from qtool.numerics.affine import QuantParams, dequantize, quantize_columns
+from qtool.numerics.affine import QuantParams, dequantize, quantize, quantize_columns
 
 REAL_ONE = np.float32(1)
 STORAGE_BITS = 8
@@ -41,6 +42,8 @@ def quantize_activations(editor: Editor) -> None:
             codes = _column_codes(editor, value, params, tables.get(name, {}))
             zero = np.zeros((), params.spec.dtype)
             real = editor.after(codes, "DequantizeLinear", f"{name}.dq", REAL_ONE, zero)
+        elif name in tables:
+            real = _real(editor, _column_codes(editor, value, params, tables[name]), name, params)
         else:
             numbers = (params.scale, params.zero_point)
             source = value if params.spec.bits == STORAGE_BITS else _clipped(editor, value, params)
@@ -125,7 +128,10 @@ def _column_codes(
         assert part is not None
         columns = slice(start, start + column_count(part))
         start = columns.stop
-        part_params = QuantParams(params.spec, params.scale[columns], params.zero_point[columns])
+        part_params = params
+        if params.spec.axis == 1:
+            scale, zero_point = params.scale[columns], params.zero_point[columns]
+            part_params = QuantParams(params.spec, scale, zero_point)
         if part.name in tables:
             codes.append(_table_codes(editor, part, part_params))
         else:
@@ -141,7 +147,8 @@ def _table_codes(editor: Editor, part: ir.Value, params: QuantParams) -> ir.Valu
     assert gather is not None
     assert gather.inputs[0] is not None
     name = str(gather.inputs[0].name)
-    table = quantize_columns(editor.parameters.constants[name], params)
+    rounded = quantize_columns if params.spec.axis == 1 else quantize
+    table = rounded(editor.parameters.constants[name], params)
     inputs = [editor.add(f"{name}.codes", table), gather.inputs[1]]
     lookup = ir.node("Gather", inputs, name=f"{gather.name}.q")
     lookup.outputs[0].name = codes_name(str(part.name))
@@ -150,6 +157,8 @@ def _table_codes(editor: Editor, part: ir.Value, params: QuantParams) -> ir.Valu
 
 
 def _scaled_codes(editor: Editor, value: ir.Value, params: QuantParams, name: str) -> ir.Value:
+    if params.spec.axis is None:
+        return editor.after(value, "QuantizeLinear", f"{name}.q", params.scale, params.zero_point)
     scaled = editor.after(value, "Mul", f"{name}.scaled", REAL_ONE / params.scale)
     offset = params.zero_point.astype(np.float32)
     moved = editor.after(scaled, "Add", f"{name}.offset", offset)

@@ -58,6 +58,7 @@ from qtool.graph.planner import make_plan
 from qtool.numerics.tensor_statistics import TensorStatistics
 from qtool.progress import SilentProgress
 from qtool.runs import digest
+from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Arrays, Session
 from qtool.search.trial import Candidate, Trial
 from qtool.tuning.apply import rewritten, tuned
@@ -97,6 +98,11 @@ class Workbench:
     def rows(self) -> int:
         """How many rows candidates are judged on."""
         return min(self.section.rows, self._data.fitted.counts.rows["calibration"])
+
+    @property
+    def measures(self) -> bool:
+        """Whether this CPU is the target."""
+        return detect().target == self.context.target.name
 
     def judge(self, candidate: Candidate) -> Trial:
         """Returns the trial of a candidate, without latency."""

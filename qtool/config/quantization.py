@@ -176,7 +176,7 @@ class AutoQuantization(Calibrated):
         20_000, gt=0, description="rows of the calibration split that candidates are judged on"
     )
     weight_bits: list[Bits] = Field(
-        [8], description="of weight_only layers that may be tried; empty: none"
+        [8, 4], description="of weight_only layers that may be tried; empty: none"
     )
     finish_with_qat: bool = Field(
         True, description="train with train_qat, if that is set, when nothing else passes the gates"

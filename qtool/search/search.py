@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -78,6 +78,10 @@ Change = Callable[[StaticQuantization], StaticQuantization]
 class Bench(Protocol):
     """What builds and judges candidates."""
 
+    @property
+    def measures(self) -> bool:
+        """Whether this CPU is the target, so that its clock says something."""
+
     def judge(self, candidate: Candidate) -> Trial:
         """Returns the trial of a candidate, without latency."""
 
@@ -129,11 +133,12 @@ class Search:
         Raises:
             ModelError: there is no layer whose treatment could be chosen.
         """
-        self.bench, self.analysis, self.section = bench, analysis, section
+        self.bench, self.section = bench, section
+        self.analysis = _with_bits(analysis, section.weight_bits)
         self.save, self.enough = save, enough
         self.trials: dict[str, Trial] = {trial.candidate.key: trial for trial in known}
-        self.free = [layer for layer in analysis.layers if layer.name not in fixed]
-        self.rungs = [rung for rung in ladder(analysis, fixed) if not _all_float(rung)]
+        self.free = [layer for layer in self.analysis.layers if layer.name not in fixed]
+        self.rungs = [rung for rung in ladder(self.analysis, fixed) if not _all_float(rung)]
         if not self.rungs:
             raise ModelError(
                 "the FP32 model",
@@ -192,7 +197,7 @@ class Search:
             tried.setdefault((trial.error, trial.size_bytes), trial)  # the same model but once
         self._time(list(tried.values()))
         keys = [trial.candidate.key for trial in tried.values()]
-        return max((self.trials[key] for key in keys), key=lambda trial: trial.speedup)
+        return max((self.trials[key] for key in keys), key=_speed)
 
     def _uniform(self, method: Treatment) -> Rung:
         """Returns the plan with one treatment for all layers that can have it."""
@@ -216,7 +221,7 @@ class Search:
     def _numbers(self, start: Trial, changes: Iterable[Change]) -> Trial:
         """Returns the best of a trial after each of the changes that help."""
         best, candidate = start, start.candidate
-        predicted = 1 / start.speedup if start.latency else candidate.predicted
+        predicted = 1 / _speed(start)
         for change in changes:
             if self.enough():
                 break
@@ -341,8 +346,8 @@ class Search:
     # Clock.
 
     def _time(self, trials: Sequence[Trial]) -> None:
-        """Measures trials beside each other, unless all of them were."""
-        if all(trial.latency for trial in trials):
+        """Measures trials beside each other, unless all of them were, or it cannot be done here."""
+        if not self.bench.measures or all(trial.latency for trial in trials):
             return
         for trial in self.bench.time(trials):
             self.trials[trial.candidate.key] = trial
@@ -363,14 +368,14 @@ class Search:
         if not still:
             nearest = min(timed, key=lambda trial: trial.violation)
             return Answer(nearest, False, False, _why_none(nearest, len(self.trials)))
-        fastest = max(trial.speedup for trial in still)
-        alike = [trial for trial in still if trial.speedup >= AS_FAST * fastest]
+        fastest = max(map(_speed, still))
+        alike = [trial for trial in still if _speed(trial) >= AS_FAST * fastest]
         smallest = min(trial.size_bytes for trial in alike)
         best = min(
             (trial for trial in alike if trial.size_bytes * AS_SMALL <= smallest),
             key=lambda trial: trial.error,
         )
-        if best.speedup < AS_FP32:
+        if _speed(best) < AS_FP32:
             return Answer(best, False, True, _why_fp32(best, len(timed)))
         return Answer(best, True, False, _why_best(best, len(self.trials), len(timed)))
 
@@ -413,20 +418,43 @@ def _why_none(nearest: Trial, trials: int) -> str:
 
 def _why_fp32(best: Trial, timed: int) -> str:
     return (
-        f"keep FP32: the fastest of {timed} models that pass runs at {best.speedup:.2f} times the "
+        f"keep FP32: the fastest of {timed} models that pass runs at {_speed(best):.2f} times the "
         f"speed of FP32 ({_by_batch(best)})"
     )
 
 
 def _why_best(best: Trial, trials: int, timed: int) -> str:
     return (
-        f"{best.speedup:.2f} times the speed of FP32 ({_by_batch(best)}), the fastest of {timed} "
-        f"that were measured, of {trials} tried"
+        f"{_speed(best):.2f} times the speed of FP32 ({_by_batch(best)}), the fastest of {timed} "
+        f"that were compared, of {trials} tried"
     )
 
 
+def _speed(trial: Trial) -> float:
+    """Returns the measured speed over FP32, the predicted one where none was measured."""
+    return trial.speedup if trial.latency else 1 / trial.candidate.predicted
+
+
 def _by_batch(trial: Trial) -> str:
+    if not trial.latency:
+        return "predicted from the table of costs of the target"
     return ", ".join(f"batch {one.batch_size}: {one.speedup:.2f}" for one in trial.latency)
+
+
+def _with_bits(analysis: Analysis, bits: Collection[int]) -> Analysis:
+    """Returns the analysis without weight-only treatments of other bits."""
+    layers = tuple(
+        replace(
+            layer,
+            options=tuple(
+                option
+                for option in layer.options
+                if option.method != "weight_only" or option.bits in bits
+            ),
+        )
+        for layer in analysis.layers
+    )
+    return replace(analysis, layers=layers)
 
 
 def _all_float(rung: Rung) -> bool:

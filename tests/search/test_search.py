@@ -11,6 +11,7 @@ from search.analyses import analysis_of, layer
 from qtool.config.quantization import AutoQuantization, LayerRule
 from qtool.errors import ModelError
 from qtool.evaluation.results import GateResult, LatencyResult
+from qtool.search.analysis import Option
 from qtool.search.ladder import ladder
 from qtool.search.search import Search
 from qtool.search.trial import Trial, from_lines, to_line
@@ -37,7 +38,7 @@ class PaperBench:
 
     def __init__(self, limit, factors=None, speed=1.0):
         self.limit, self.factors, self.speed = limit, factors or {}, speed
-        self.judged, self.timed = [], []
+        self.judged, self.timed, self.measures = [], [], True
 
     def judge(self, candidate):
         self.judged.append(candidate)
@@ -206,3 +207,27 @@ def test_a_model_without_open_layers_is_refused():
     names = {f"fc{i}" for i in range(LAYERS)}
     with pytest.raises(ModelError, match="nothing to search"):
         search_on(PaperBench(1), fixed=names)
+
+
+def test_a_target_that_is_not_here_is_searched_by_prediction():
+    bench = PaperBench(limit=60)
+    bench.measures = False
+    answer = search_on(bench).run()
+    assert answer.found
+    assert not bench.timed
+    assert "predicted from the table of costs" in answer.reason
+    assert answer.best.error <= 60
+
+
+@pytest.mark.parametrize(("bits", "found"), [([8, 4], {8, 4}), ([8], {8}), ([], set())])
+def test_weight_only_layers_have_the_bits_of_the_config(bits, found):
+    both = [Option("weight_only", b, 0.1 / b, math.nan, {1: 10.0 * b}, timed=True) for b in (8, 4)]
+    one = layer("fc", weights=9, static=(0.9, 0.5), float=(0.95, 0.0))
+    one = dataclasses.replace(one, options=(*one.options, *both))
+    section = AutoQuantization(method="auto", weight_bits=bits)
+    search = Search(
+        PaperBench(1), analysis_of(one), section, (), (), lambda trial: None, lambda: True
+    )
+    used = {choice for rung in search.rungs for choice in rung.assignment.values()}
+    assert {bits for method, bits in used if method == "weight_only"} <= found
+    assert {o.bits for o in search.analysis.layers[0].options if o.method == "weight_only"} == found

@@ -19,6 +19,7 @@ from qtool.evaluation.agreements import agreements
 from qtool.evaluation.compare import Pairing, compare
 from qtool.evaluation.decisions import decision_change
 from qtool.evaluation.metrics.metric import Metric
+from qtool.evaluation.moves import error_share
 from qtool.evaluation.results import MetricChange
 from qtool.evaluation.sample import Predictions, Sample
 from qtool.runtime.latency import Ratio, Timing, ratio
@@ -58,9 +59,7 @@ class Judge:
 
     def error(self, predictions: Predictions) -> float:
         """Returns the mean squared change of the predictions as a share of FP32's variance."""
-        fp32 = self.sample.fp32.astype(np.float64)
-        change = np.square(predictions - fp32).mean()
-        return float(change / np.square(fp32 - fp32.mean(axis=0)).mean())
+        return error_share(self.sample.fp32, predictions)
 
     def changed(self, predictions: Predictions) -> float | None:
         """Returns the share of decisions, or of nearest neighbours, that differ from FP32's."""

@@ -50,7 +50,7 @@ from qtool.calibration.calibrate import ranges
 from qtool.calibration.settle import settle_columns
 from qtool.config.quantization import StaticQuantization
 from qtool.config.tuning import AdaRound, ClipWeights, CorrectBias, Gptq, NumberTuning
-from qtool.graph.layers import layer_of, name_of
+from qtool.graph.layers import layers_of, name_of
 from qtool.graph.parameters import Parameters, derive, fold
 from qtool.graph.plan import Plan
 from qtool.graph.writing.writer import write
@@ -147,7 +147,7 @@ class Judge:
 
 def starting_point(subject: Subject, variant: Variant) -> tuple[Plan, Parameters]:
     """Returns plan and numbers before any tuning; tables keep 8 bits."""
-    layers = [layer for node in subject.prepared.graph if (layer := layer_of(node)) is not None]
+    layers = layers_of(subject.prepared).values()
     tables = {name_of(layer.weight()) for layer in layers if layer.kind == "table"}
     eight = subject.plan.weights
     plan = with_bits(subject.plan, variant)

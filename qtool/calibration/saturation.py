@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qtool.graph.copy_outputs import with_outputs
-from qtool.graph.layers import Layer, layer_of, value_at
+from qtool.graph.layers import Layer, layers_of, value_at
 from qtool.graph.parameters import Parameters, Range, derive, fold
 from qtool.graph.plan import Plan
 from qtool.graph.targets import TARGETS
@@ -76,8 +76,9 @@ def _codes_read(
 ) -> list[tuple[Layer, NDArray[Any]]]:
     """Returns the static layers with weights, with the codes that each reads."""
     static = {node.name for node in plan.nodes if node.treatment == "static"}
-    layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
-    layers = [layer for layer in layers if layer.node.name in static and layer.weights]
+    layers = [
+        layer for layer in layers_of(model).values() if layer.node.name in static and layer.weights
+    ]
     read = {str(value_at(layer.node, 0).name) for layer in layers}
     session = Session(with_outputs(model, read), "calibration")
     values = {**rows, **session.run(rows)}

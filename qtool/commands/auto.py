@@ -14,16 +14,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtool.commands.calibrate import PLAN
 from qtool.commands.context import Context
 from qtool.commands.prepare import MODEL, data_content, prepared_stage, require_label, versions
-from qtool.commands.quantize import COVERAGE, INT8_MODEL
 from qtool.config.document import write_document
 from qtool.config.quantization import AutoQuantization
 from qtool.config.tuning import Rewrite
 from qtool.errors import GateFailedError, reading
 from qtool.evaluation.results import SearchResult, SearchTrial
-from qtool.graph.layers import layer_of
+from qtool.graph.layers import layers_of
 from qtool.graph.model_file import read_model, size_bytes
 from qtool.graph.rules import apply_rules
 from qtool.runs import Run, content, write_text
@@ -145,8 +143,7 @@ def search_stage(context: Context) -> Path:
             search = Search(bench, analysis, section, fixed, known, save, enough)
             answer = search.run()
         _keep(context, bench, answer.best)
-        for name in (INT8_MODEL, PLAN, COVERAGE):
-            shutil.copy(bench.folder_of(answer.best.candidate) / name, folder / name)
+        copy_model(bench.folder_of(answer.best.candidate), folder)
         shutil.rmtree(folder / BUILT)
         write_text(folder / SECTION, _as_yaml(answer))
         record = {
@@ -178,8 +175,7 @@ def _keep(context: Context, bench: Workbench, trial: Trial) -> None:
     """Leaves the best model so far, with its evidence, where a user finds it."""
 
     def make(folder: Path) -> None:
-        for name in (INT8_MODEL, PLAN, COVERAGE):
-            shutil.copy(bench.folder_of(trial.candidate) / name, folder / name)
+        copy_model(bench.folder_of(trial.candidate), folder)
         write_text(folder / TRIAL, to_line(trial) + "\n")
 
     # A run of its own: the best may become one again that it was before.
@@ -188,11 +184,16 @@ def _keep(context: Context, bench: Workbench, trial: Trial) -> None:
     )
 
 
+def copy_model(built: Path, folder: Path) -> None:
+    """Copies a model, the files of its weights where it is large, its plan and its coverage."""
+    for file in built.iterdir():
+        shutil.copy(file, folder / file.name)
+
+
 def _fixed(model: Path, section: AutoQuantization) -> set[str]:
     """Returns the layers whose treatment the rules give."""
     graph = read_model(model)
-    layers = {node: layer for node in graph.graph if (layer := layer_of(node)) is not None}
-    ruled = apply_rules(graph, layers, section.layers)
+    ruled = apply_rules(graph, layers_of(graph), section.layers)
     return {str(node.name) for node, rule in ruled.items() if rule.method is not None}
 
 

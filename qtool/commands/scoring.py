@@ -18,6 +18,7 @@ from qtool.config.experiment import Experiment
 from qtool.config.losses import GaussianNll, Loss, NextToken, Quantile
 from qtool.data.batch import Batch, labels_of
 from qtool.data.columns import is_number, is_text, refuse_type
+from qtool.data.dataset import Dataset
 from qtool.data.judging_columns import check_judging_columns, missing_of
 from qtool.data.source import Source
 from qtool.data.split import SplitName
@@ -116,9 +117,19 @@ def scored(
             _check_clusters(context, batch)
             pieces.append(read(batch))
             task.advance(len(batch))
+    return whole(pieces, data)
+
+
+def whole(pieces: Sequence[Sample], data: Dataset) -> Sample:
+    """Returns the rows of all pieces, in the order of time where they are split by it and know it.
+
+    Args:
+        pieces: of one split.
+        data: which they are of.
+    """
     sample = dataclasses.replace(joined(pieces), classes=data.fitted.encoder.classes)
-    by = context.experiment.data.split
-    if isinstance(by, TimeSplit) and by.column in columns:
+    by = data.section.split
+    if isinstance(by, TimeSplit) and by.column in sample.columns:
         # Files need not be in the order of time, and neighbours are drawn together.
         sample = sample.take(np.argsort(sample.columns[by.column], kind="stable"))
     return sample

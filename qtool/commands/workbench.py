@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -29,13 +28,12 @@ from qtool.commands.quantize import INT8_MODEL, read_coverage, write_artifacts
 from qtool.commands.scoring import (
     Models,
     batch_rows,
-    joined,
     judging_columns,
     quantile_levels,
     reader,
+    whole,
 )
 from qtool.commands.tuning import rows_of
-from qtool.config.data import TimeSplit
 from qtool.config.evaluation import Evaluation as EvaluationSection
 from qtool.config.experiment import Experiment
 from qtool.config.quantization import AutoQuantization, StaticQuantization
@@ -48,6 +46,7 @@ from qtool.evaluation.decisions import operating_threshold
 from qtool.evaluation.gates import check_gates, gate_named
 from qtool.evaluation.metrics.metric import Metric
 from qtool.evaluation.metrics.registry import metrics_of
+from qtool.evaluation.moves import error_share
 from qtool.evaluation.results import Evaluation, GateResult, LatencyResult
 from qtool.evaluation.sample import Sample
 from qtool.evaluation.speed import compare_latency
@@ -118,7 +117,7 @@ class Workbench:
         evaluation = accuracy(judging, self._metrics, threshold)
         return Trial(
             candidate,
-            _error(sample),
+            error_share(sample.fp32, sample.int8),
             evaluation.metrics,
             self._gates(evaluation, timed=False),
             evaluation.sizes_bytes["int8"],
@@ -260,12 +259,7 @@ class Workbench:
         fp32 = self._remembered[size]
         fp32.rewind()
         read = reader(experiment, (fp32, Session(folder / INT8_MODEL, "the INT8 model")))
-        sample = joined([read(batch) for batch in self._rows(size)])
-        sample = dataclasses.replace(sample, classes=self._data.fitted.encoder.classes)
-        by = experiment.data.split
-        if isinstance(by, TimeSplit) and by.column in sample.columns:
-            sample = sample.take(np.argsort(sample.columns[by.column], kind="stable"))
-        return sample
+        return whole([read(batch) for batch in self._rows(size)], self._data)
 
     def _models(self, candidate: Candidate) -> Models:
         folder = self.folder_of(candidate)
@@ -334,15 +328,6 @@ class Remembered:
             self._answers.append(self.session.run(inputs, outputs))
         self._next += 1
         return self._answers[self._next - 1]
-
-
-def _error(sample: Sample) -> float:
-    """Returns the mean squared change of the predictions as a share of FP32's variance."""
-    fp32, int8 = (
-        part.astype(np.float64).reshape(len(sample), -1) for part in (sample.fp32, sample.int8)
-    )
-    variance = float(((fp32 - fp32.mean(axis=0)) ** 2).mean())
-    return float(((int8 - fp32) ** 2).mean()) / variance if variance > 0 else math.inf
 
 
 def _thinned(result: LatencyResult) -> LatencyResult:

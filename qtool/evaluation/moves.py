@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from qtool.config.evaluation import Evaluation
 from qtool.config.task import Task
 from qtool.evaluation.decisions import top_rank_correlation
 from qtool.evaluation.results import Move
-from qtool.evaluation.sample import Sample
+from qtool.evaluation.sample import Predictions, Sample
 
 
 def moves(sample: Sample, task: Task, section: Evaluation) -> tuple[Move, ...]:
@@ -55,3 +56,15 @@ def _of_embeddings(sample: Sample) -> Iterator[Move]:
     cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     yield Move("Mean cosine of both embeddings of a row", float(cosines.mean()))
     yield Move("Smallest cosine of both embeddings of a row", float(cosines.min()))
+
+
+def error_share(fp32: Predictions, int8: Predictions) -> float:
+    """Returns the mean squared change of predictions as a share of FP32's variance.
+
+    Args:
+        fp32: predictions of any task, (rows, …).
+        int8: of the same rows; infinite is returned where FP32 says the same of all of them.
+    """
+    first, second = (part.astype(np.float64).reshape(len(part), -1) for part in (fp32, int8))
+    variance = float(((first - first.mean(axis=0)) ** 2).mean())
+    return float(((second - first) ** 2).mean()) / variance if variance > 0 else math.inf

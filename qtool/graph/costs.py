@@ -24,7 +24,7 @@ import onnx_ir as ir
 from qtool.graph.layers import (
     METHODS,
     Layer,
-    layer_of,
+    layers_of,
     reason_of,
     stays_packed,
     value_at,
@@ -107,7 +107,7 @@ KERNELS = {
 
 def measured_values(model: ir.Model) -> tuple[str, ...]:
     """Returns the names of the values whose shapes a ``Workload`` must know."""
-    layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
+    layers = layers_of(model).values()
     values = [
         value
         for layer in layers

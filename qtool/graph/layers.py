@@ -93,6 +93,11 @@ class Layer:
         return value_at(self.node, self.weights[0])
 
 
+def layers_of(model: ir.Model) -> dict[ir.Node, Layer]:
+    """Returns the layers of a prepared graph by their nodes, in its order."""
+    return {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
+
+
 def layer_of(node: ir.Node) -> Layer | None:
     """Returns the layer that ``node`` is, None when there is nothing to quantize in it."""
     if node.domain not in ("", "ai.onnx"):

@@ -17,7 +17,7 @@ from qtool.config.quantization import (
 from qtool.errors import ConfigError
 from qtool.graph.code_regions import MOVES, Codes, find_codes
 from qtool.graph.costs import Workload, fastest_methods
-from qtool.graph.layers import Layer, layer_of, name_of, reason_of, why_not
+from qtool.graph.layers import Layer, layers_of, name_of, reason_of, why_not
 from qtool.graph.plan import NodePlan, Plan, Treatment, WeightPlan
 from qtool.graph.rules import NO_RULE, Ruled, apply_rules
 from qtool.graph.tables import absorbed_tables, is_column_wise, tabular_values
@@ -48,7 +48,7 @@ def make_plan(
         ConfigError: a layer rule matches no node, asks for what its layer cannot be, or says
             something of a method that none of its layers has.
     """
-    layers = {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
+    layers = layers_of(model)
     ruled = apply_rules(model, layers, section.layers)
     chosen = _choose(layers, ruled, section, target, workload)
     static = {node: layers[node] for node, (method, _) in chosen.items() if method == "static"}

@@ -18,6 +18,7 @@ trials on file.
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,8 +44,8 @@ from qtool.search.ladder import (
     error_of,
     ladder,
     share_of,
-    share_of_time,
 )
+from qtool.search.treatments import rule_of
 from qtool.search.trial import Candidate, Trial
 
 BETTER = 0.97
@@ -138,6 +139,7 @@ class Search:
         self.save, self.enough = save, enough
         self.trials: dict[str, Trial] = {trial.candidate.key: trial for trial in known}
         self.free = [layer for layer in self.analysis.layers if layer.name not in fixed]
+        self.by_name = {layer.name: layer for layer in self.free}
         self.rungs = [rung for rung in ladder(self.analysis, fixed) if not _all_float(rung)]
         if not self.rungs:
             raise ModelError(
@@ -247,9 +249,9 @@ class Search:
     def _static_layers(self, section: StaticQuantization) -> list[str]:
         """Returns the static layers that a candidate names, the most harmful first."""
         named = {rule.match for rule in section.layers if rule.method == "static"}
-        layers = [layer for layer in self.free if _literal(layer.name) in named]
+        layers = [layer for layer in self.free if glob.escape(layer.name) in named]
         layers.sort(key=lambda layer: -error_of(layer.option("static")))
-        return [_literal(layer.name) for layer in layers]
+        return [glob.escape(layer.name) for layer in layers]
 
     # Places.
 
@@ -281,12 +283,12 @@ class Search:
 
     def _return_layers(self, passing: Trial) -> Trial:
         best = passing
-        fastest = {_literal(n): method for n, (method, _) in self.rungs[0].assignment.items()}
+        fastest = {glob.escape(n): method for n, (method, _) in self.rungs[0].assignment.items()}
         slower = [
             layer.name
             for layer in self.free
             for rule in best.candidate.section.layers
-            if rule.match == _literal(layer.name) and fastest[rule.match] != rule.method
+            if rule.match == glob.escape(layer.name) and fastest[rule.match] != rule.method
         ]
         for name in sorted(slower, key=self._gain_per_error, reverse=True)[:MOST_RETURNS]:
             if self.enough():
@@ -301,15 +303,10 @@ class Search:
 
     def _gain(self, name: str) -> float:
         """Returns the time that the fastest treatment of a layer saves, a share of FP32's."""
-        layer = next(layer for layer in self.analysis.layers if layer.name == name)
-        fast = layer.option(*self.rungs[0].assignment[name])
-        return share_of_time(layer.option("float"), self.analysis) - share_of_time(
-            fast, self.analysis
-        )
+        return 1 - share_of({name: self.rungs[0].assignment[name]}, self.analysis)
 
     def _gain_per_error(self, name: str) -> float:
-        layer = next(layer for layer in self.analysis.layers if layer.name == name)
-        error = error_of(layer.option(*self.rungs[0].assignment[name]))
+        error = error_of(self.by_name[name].option(*self.rungs[0].assignment[name]))
         return self._gain(name) / max(error, 1e-30)
 
     # Candidates.
@@ -481,17 +478,7 @@ def _inserted(tunings: Sequence[Tuning], tuning: Tuning) -> list[Tuning]:
 
 def _rules(assignment: Assignment) -> list[LayerRule]:
     """Returns one rule per layer."""
-    return [
-        LayerRule(match=_literal(name), method=method, bits=4)
-        if (method, bits) == ("weight_only", 4)
-        else LayerRule(match=_literal(name), method=method)
-        for name, (method, bits) in assignment.items()
-    ]
-
-
-def _literal(name: str) -> str:
-    """Returns a glob that matches this name only."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+    return [rule_of(name, choice) for name, choice in assignment.items()]
 
 
 def _tuned(section: StaticQuantization, tuning: Tuning) -> StaticQuantization:

@@ -10,7 +10,7 @@ from typing import cast, get_args
 import onnx_ir as ir
 
 from qtool.config.quantization import Bits, Calibrated, LayerMethod, LayerRule, StaticQuantization
-from qtool.graph.layers import METHODS, WHY_NOT, Layer, layer_of, name_of, value_at, why_not
+from qtool.graph.layers import METHODS, WHY_NOT, Layer, layers_of, name_of, value_at, why_not
 from qtool.graph.plan import Plan, Treatment
 from qtool.graph.planner import make_plan
 from qtool.graph.targets import Target
@@ -19,11 +19,6 @@ from qtool.search.analysis import Choice
 CODES, FLOATS = 8, 32
 """Bits of the weights of an integer kernel, and of a layer that stays as it is."""
 FLOAT: Choice = ("float", FLOATS)
-
-
-def layers_of(model: ir.Model) -> tuple[Layer, ...]:
-    """Returns the layers of a prepared graph, in its order."""
-    return tuple(layer for node in model.graph if (layer := layer_of(node)) is not None)
 
 
 def name_of_layer(layer: Layer) -> str:
@@ -66,7 +61,7 @@ class Treatments:
             target: the CPU.
         """
         self.model, self.section, self.target = model, section, target
-        self.layers = {name_of_layer(layer): layer for layer in layers_of(model)}
+        self.layers = {name_of_layer(layer): layer for layer in layers_of(model).values()}
         self.everything = self.plan(self.all("static"))
         static = {node.name for node in self.everything.nodes if node.treatment == "static"}
         self.behind = self._behind(static - set(self.layers))
@@ -89,7 +84,7 @@ class Treatments:
             *(name for name, layer in self.layers.items() if layer.kind == "table"),
         ]
         rules = [LayerRule(match=glob.escape(match), method="float") for match in kept]
-        rules += [_rule(name, choice) for name, choice in treated.items()]
+        rules += [rule_of(name, choice) for name, choice in treated.items()]
         given = self.section.model_dump(
             include={"observer", "columns", "per_channel", "block_size"}
         )
@@ -163,7 +158,8 @@ def union(plans: Iterable[Plan]) -> Plan:
     return found
 
 
-def _rule(name: str, choice: Choice) -> LayerRule:
+def rule_of(name: str, choice: Choice) -> LayerRule:
+    """Returns the rule that gives one layer a treatment."""
     method, bits = choice
     return LayerRule(
         match=glob.escape(name),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qtool.errors import ConfigError
-from qtool.graph.layers import Layer, layer_of
+from qtool.graph.layers import Layer, layers_of
 from qtool.graph.rules import matching_nodes
 
 WHERE = "quantization.tuning"
@@ -17,7 +17,7 @@ def matched_layers(model: ir.Model, pattern: str) -> list[Layer]:
     Raises:
         ConfigError: it matches no layer.
     """
-    layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
+    layers = layers_of(model).values()
     names = sorted(f"{layer.node.name} ({layer.kind})" for layer in layers)
     known = f"The layers are: {', '.join(names) or 'none'}."
     nodes = set(matching_nodes(model, pattern, WHERE, known))

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from support.cli import qtool, started, succeeded
 
+from qtool.commands.auto import copy_model
+
 AUTO = ("--set", "quantization.method=auto", "--quiet")
 
 
@@ -158,3 +160,15 @@ def test_rules_and_tunings_of_the_config_hold_for_the_answer(project, tmp_path):
     assert section["quantization"]["tuning"][0]["method"] == "equalize"
     coverage = json.loads((tmp_path / "run" / "quantize" / "coverage.json").read_text())
     assert {n["treatment"] for n in coverage if n["op_type"] == "Gemm"} == {"storage"}
+
+
+def test_a_large_model_is_copied_with_its_weights(tmp_path):
+    built, folder = tmp_path / "built", tmp_path / "best"
+    for name in ("model.int8.onnx", "model.int8.onnx.data", "plan.json"):
+        built.mkdir(exist_ok=True)
+        (built / name).write_text(name)
+    folder.mkdir()
+    copy_model(built, folder)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {
+        name: name for name in ("model.int8.onnx", "model.int8.onnx.data", "plan.json")
+    }

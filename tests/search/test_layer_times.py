@@ -18,11 +18,12 @@ from support.graphs import (
 from support.quantizing import quantized
 
 from qtool.config.quantization import DynamicQuantization, StaticQuantization
+from qtool.graph.layers import layers_of
 from qtool.graph.prepare.pipeline import prepare
 from qtool.runtime.kernels import Kernel, kernels_of
 from qtool.runtime.profile import KernelTime, Profile
 from qtool.search.layer_times import Owners, layer_us
-from qtool.search.treatments import layers_of, name_of_layer
+from qtool.search.treatments import name_of_layer
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 EXPORTED = ("residual-mlp-128-512x3", "encoder-d128x2-s60", "tcn-c32")
@@ -34,7 +35,7 @@ SECTIONS = {
 
 
 def owners(given, prepared):
-    return Owners(given, layers_of(prepared), {})
+    return Owners(given, [*layers_of(prepared).values()], {})
 
 
 def computed(given, prepared):
@@ -52,7 +53,7 @@ def blocks(monkeypatch):
 
 def check_every_layer_has_a_kernel(model, rows):
     prepared = prepare(model)
-    names = {name_of_layer(layer) for layer in layers_of(prepared)}
+    names = {name_of_layer(layer) for layer in [*layers_of(prepared).values()]}
     assert names
     assert computed(prepared, prepared) == names
     for section in SECTIONS.values():
@@ -126,7 +127,7 @@ def test_what_quantizes_belongs_to_the_layer_that_reads_it():
     rows = {"x": np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)}
     prepared, _, int8 = quantized(mlp("Gelu"), rows)
     found = owners(int8, prepared)
-    first, second, _ = [name_of_layer(layer) for layer in layers_of(prepared)]
+    first, second, _ = [name_of_layer(layer) for layer in [*layers_of(prepared).values()]]
     quantizers = [k for k in kernels_of(int8, "test") if k.op_type == "QuantizeLinear"]
     assert [found.of(kernel) for kernel in quantizers][:2] == [(first,), (second,)]
     others = [k for k in kernels_of(int8, "test") if "Gelu" in k.op_type]
@@ -141,7 +142,7 @@ def test_times_are_divided_among_those_who_share_a_kernel():
     shared = [k for k in kernels_of(int8, "test") if len(found.of(k)) > 1]
     assert [kernel.op_type for kernel in shared] == ["QuantizeLinear"]  # of queries, keys, values
     timed = tuple(KernelTime(k, 3.0 if k in shared else 0.0) for k in kernels_of(int8, "test"))
-    times = layer_us(int8, layers_of(prepared), {}, {1: Profile(timed, 3.0, 0.0, 1.0)})
+    times = layer_us(int8, [*layers_of(prepared).values()], {}, {1: Profile(timed, 3.0, 0.0, 1.0)})
     assert sorted(one[1] for one in times.values()) == [0.0, 0.0, 1.0, 1.0, 1.0]
 
 

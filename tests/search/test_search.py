@@ -231,3 +231,12 @@ def test_weight_only_layers_have_the_bits_of_the_config(bits, found):
     used = {choice for rung in search.rungs for choice in rung.assignment.values()}
     assert {bits for method, bits in used if method == "weight_only"} <= found
     assert {o.bits for o in search.analysis.layers[0].options if o.method == "weight_only"} == found
+
+
+def test_a_weight_only_layer_names_its_bits():
+    # Those of the section would hold otherwise.
+    one = layer("fc", weights=9, weight_only=(0.5, 0.1), float=(0.9, 0.0))
+    section = AutoQuantization(method="auto", bits=4)
+    search = Search(PaperBench(1), analysis_of(one), section, (), (), lambda t: None, lambda: True)
+    (rule,) = search._candidate(search.rungs[0], search._plain(), "").section.layers
+    assert (rule.method, rule.bits) == ("weight_only", 8)

@@ -28,7 +28,7 @@ from qtool.config.quantization import (
 )
 from qtool.errors import DataError
 from qtool.graph.copy_outputs import with_outputs
-from qtool.graph.layers import layer_of, name_of
+from qtool.graph.layers import layers_of, name_of
 from qtool.graph.model_file import constant
 from qtool.graph.writing.dense import pack_blocks
 from qtool.graph.writing.writer import write
@@ -97,7 +97,7 @@ def prepared_cases():
 
 
 def all_products(model, plan):
-    layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
+    layers = layers_of(model).values()
     return [p for layer in layers for p in products_of(layer) if p.weight in plan.weights]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qtool.graph.layers import Kind, Layer, layer_of
+from qtool.graph.layers import Kind, Layer, layers_of
 from qtool.graph.parameters import Parameters, fold
 from qtool.graph.plan import NodePlan, Plan, Treatment
 from qtool.numerics.affine import QuantParams, quantize
@@ -32,7 +32,7 @@ class Editor:
         self.model, self.graph = model, model.graph
         self.plan, self.parameters = plan, parameters
         self.nodes = {str(node.name): node for node in model.graph}
-        self.layers = {node: layer for node in model.graph if (layer := layer_of(node)) is not None}
+        self.layers = layers_of(model)
         self.values = {str(value.name): value for value in model.graph.inputs} | {
             str(value.name): value for node in model.graph for value in node.outputs
         }

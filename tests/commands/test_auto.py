@@ -106,7 +106,7 @@ def test_training_is_left_out_where_none_is_needed(searched, project):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX kills without a word")
-def test_a_killed_search_leaves_a_valid_model_and_goes_on(searched, project, tmp_path):
+def test_a_killed_search_leaves_a_valid_model_and_goes_on(project, tmp_path):
     directory = tmp_path / "run"
     process = started("run", project / "static.yaml", "--run-dir", directory, *AUTO, cwd=tmp_path)
     deadline = time.monotonic() + 120
@@ -121,15 +121,18 @@ def test_a_killed_search_leaves_a_valid_model_and_goes_on(searched, project, tmp
     assert process.returncode == -signal.SIGKILL
     onnx.checker.check_model(str(directory / "best" / "model.int8.onnx"))
     lines = files[0].read_text().splitlines(keepends=True)
-    judged = {json.loads(line)["candidate"]["places"] for line in lines if line.endswith("\n")}
+    judged = [json.loads(line) for line in lines if line.endswith("\n")]
     with files[0].open("a") as file:
         file.write('{"candidate": {"sect')  # what a kill may leave
     done = succeeded("run", project / "static.yaml", "--run-dir", directory, *AUTO[:2])
     assert "search: resuming" in done.err
-    again = [trial["candidate"]["places"] for trial in trials(directory)]
-    assert judged <= set(again)
-    whole, _ = searched
-    assert {t["candidate"]["places"] for t in trials(whole)} == set(again)
+    again = trials(directory)
+    assert again[: len(judged)] == judged
+    # Judged once and timed once or twice: nothing is done again. (Not compared with another
+    # search: the plans follow from times that each search measures for itself.)
+    untimed = [json.dumps(t["candidate"]) for t in again if not t["latency"]]
+    assert len(set(untimed)) == len(untimed) > len(judged) - 1
+    assert answer(directory)["found"]
 
 
 def test_a_search_needs_no_time_to_answer(project, tmp_path):

@@ -60,6 +60,7 @@ from qtool.evaluation.results import (
 from qtool.evaluation.sample import Sample
 from qtool.evaluation.segments import SMALLEST
 from qtool.evaluation.speed import measure_cold, measure_latency, measure_throughput
+from qtool.evaluation.system import system_function
 from qtool.graph.model_file import model_sha256, read_model
 from qtool.history import History
 from qtool.report.html import to_html
@@ -131,8 +132,11 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         int8=content(folder),
         search=searched_content(context),
         data=data_content(context),
-        section=section.model_dump(mode="json", exclude={"pythonpath"}),
+        section=section.model_dump(
+            mode="json", exclude={"pythonpath": True, "system": {"pythonpath"}}
+        ),
         code=[source_sha256(m.name, section.pythonpath) for m in metrics if ":" in m.name],
+        system=section.system and source_sha256(section.system.function, section.system.pythonpath),
         target=context.experiment.target.model_dump(mode="json"),
         output=context.experiment.model.output,
         cpu=detect().name,
@@ -153,8 +157,11 @@ def _checked(context: Context) -> tuple[Metric, ...]:
     experiment, section = context.experiment, context.experiment.evaluation
     require_label(experiment, "evaluate")
     metrics = metrics_of(experiment.task, section, quantile_levels(experiment))
-    check_names(section, [metric.name for metric in metrics], experiment.task)
+    names = *(metric.name for metric in metrics), *section.gated_figures
+    check_names(section, names, experiment.task)
     check_judged(context.source, experiment)
+    if section.system is not None:
+        system_function(section.system)
     return metrics
 
 
@@ -169,6 +176,7 @@ def _evaluation(
     with context.progress.task("metrics") as task:
         found = accuracy(judging, metrics, threshold)
         task.advance()
+    system = judging.system()
     speed = _speed(context, models)
     evaluation = dataclasses.replace(
         found,
@@ -190,6 +198,10 @@ def _evaluation(
         classes=dataset(context).fitted.encoder.classes or (),
         tuning=(*read_tuning(float_stage(context)), *read_tuning(models.int8.parent)),
         search=searched(context),
+        system=tuple(found for name, found in system.items() if name in section.gated_figures),
+        system_timed=tuple(
+            found for name, found in system.items() if name not in section.gated_figures
+        ),
     )
     return dataclasses.replace(evaluation, gates=check_gates(section.gates, evaluation))
 

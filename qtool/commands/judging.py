@@ -30,6 +30,7 @@ from qtool.evaluation.monotonicity import monotonicity
 from qtool.evaluation.reasons import nothing_explained, reason_stability
 from qtool.evaluation.results import (
     ImpactRatio,
+    MetricChange,
     MonotonicityResult,
     ReasonStability,
     SegmentChange,
@@ -37,6 +38,7 @@ from qtool.evaluation.results import (
 )
 from qtool.evaluation.sample import Predictions, Sample
 from qtool.evaluation.segments import segments
+from qtool.evaluation.system import system_figures
 from qtool.robustness.attack import Attack
 from qtool.robustness.robustness import Judge, Model, Subject, robustness
 from qtool.runtime.sessions import Session
@@ -158,6 +160,28 @@ class Judging:
             ),
         )
         return robustness(subject, section, self.pairing.seed, self.context.progress)
+
+    def system(self) -> dict[str, MetricChange]:
+        """Returns the figures of the user's system, by name."""
+        section = self.section.system
+        if section is None:
+            return {}
+        columns = tuple(section.columns)
+        rows = next(self._data.batches("evaluation", section.rows, columns=columns))
+        threads = self.context.experiment.target.threads
+        fp32, int8 = (
+            Session(file, where, threads=threads)
+            for file, where in (
+                (self.models.original, "the FP32 model"),
+                (self.models.int8, "the INT8 model"),
+            )
+        )
+        with self.context.progress.task("system") as task:
+            found = system_figures(
+                fp32.run, int8.run, rows, section, self.section.resampling, self.pairing.seed
+            )
+            task.advance()
+        return found
 
     def _by_period(self, columns: Sequence[str]) -> Sample:
         """Returns the rows with times as periods of the calendar in those columns that hold any."""

@@ -73,8 +73,9 @@ def check_judged(source: Source, experiment: Experiment) -> None:
     Raises:
         DataError: one is missing, or of another type.
     """
-    check_judging_columns(source, judging_columns(experiment))
     section = experiment.evaluation
+    shown = section.system.columns if section.system else ()
+    check_judging_columns(source, (*judging_columns(experiment), *shown))
     told_apart = [*section.segments, *(section.fairness.columns if section.fairness else ())]
     counted = [section.trading.returns if section.trading else None, section.retrieval.query]
     for column in filter(None, [*told_apart, section.resampling.cluster]):

@@ -63,7 +63,8 @@ from qtool.search.trial import Candidate, Trial
 from qtool.tuning.apply import rewritten, tuned
 
 LATE = ("equal_codes", "monotonicity", "reason_overlap", "robustness_drop")
-"""Gates on what takes longest to measure: judged of the answer only, by ``evaluate``."""
+"""Gates on what takes longest to measure, beside those on the user's system: judged of the answer
+only, by ``evaluate``."""
 IMPACT = {"adverse_impact", "adverse_impact_drop"}
 ROUNDS, KEPT_CALLS = 20, 2000
 """Interleaved rounds of a comparison of candidates, and calls that a trial keeps of them."""
@@ -276,12 +277,15 @@ class Workbench:
 
     def _gates(self, evaluation: Evaluation, *, timed: bool) -> tuple[GateResult, ...]:
         """Returns the gates that a clock decides, or the others but for ``LATE``."""
-        limits = self.context.experiment.evaluation.gates
+        section = self.context.experiment.evaluation
+        limits, figures = section.gates, section.gated_figures
         known = {name: gate.timed for name in limits if (gate := gate_named(name)) is not None}
         asked = {
             name: limit
             for name, limit in limits.items()
-            if known.get(name, False) == timed and name not in LATE
+            if known.get(name, False) == timed
+            and name not in LATE
+            and name.rpartition("_")[0] not in figures
         }
         return check_gates(asked, evaluation)
 

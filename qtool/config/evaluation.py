@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -317,6 +317,39 @@ class Robustness(Section):
         return self
 
 
+Figures = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Literal["higher", "lower"]]
+
+
+class System(Section):
+    """A function of the user that uses both models as their system does, and says what came of it.
+
+    It is called as ``function(fp32, int8, rows, **arguments)`` and returns, for every figure, the
+    values with FP32 and those with INT8, one per independent unit, such as a day or a customer.
+    """
+
+    function: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function; gets both models as functions, and evaluation rows",
+    )
+    pythonpath: ConfigPath | None = Field(
+        None, description="directory to import the module from (else: installed packages only)"
+    )
+    figures: Figures = Field(
+        min_length=1, description="what it returns, and which of two values is the better one"
+    )
+    timed: Figures = Field(
+        {}, description="what it returns beside them and has from a clock: shown, without gates"
+    )
+    rows: int = Field(1000, gt=0, description="evaluation rows it is given, the first ones")
+    columns: Names = Field([], description="raw columns it is given with them")
+    arguments: dict[str, Any] = Field({}, description="keyword arguments of that function")
+
+    @model_validator(mode="after")
+    def _each_figure_once(self) -> System:
+        once([*self.figures, *self.timed])
+        return self
+
+
 Number = Annotated[float, Field(strict=True)]
 """Not true, which would be 1 and let nearly all pass."""
 
@@ -362,6 +395,7 @@ class Evaluation(Section):
     retrieval: Retrieval = Retrieval()
     segmentation: Segmentation | None = None
     robustness: Robustness | None = None
+    system: System | None = None
     latency: Latency = Latency()
     gates: dict[str, Limit | None] = Field({}, description="limits that decide the exit code")
 
@@ -369,6 +403,16 @@ class Evaluation(Section):
     def _own_metrics_can_be_imported(self) -> Evaluation:
         if self.pythonpath is not None and not any(":" in name for name in self.metrics or ()):
             raise ValueError("pythonpath is set, and metrics names no module:function. Remove it")
+        return self
+
+    @property
+    def gated_figures(self) -> tuple[str, ...]:
+        """Figures of the system that gates may name, as they name metrics."""
+        return () if self.system is None else tuple(self.system.figures)
+
+    @model_validator(mode="after")
+    def _figures_are_no_metrics(self) -> Evaluation:
+        once([*self.gated_figures, *(self.metrics or ())])
         return self
 
     @model_validator(mode="after")

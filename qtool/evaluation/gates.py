@@ -5,7 +5,8 @@ interval lies outside, and is undecided between: there were too few rows, and it
 do. A gate whose value was not measured fails and says why.
 
 ``GATES`` are the gates by name; ``METRIC_drop`` (how much worse INT8 is) and ``METRIC_change``
-exist for every metric, and every agreement is a gate under its own name.
+exist for every metric and every figure of the user's system, and every agreement is a gate under
+its own name.
 """
 
 from __future__ import annotations
@@ -250,7 +251,8 @@ def _of_several(parts: Sequence[Measured]) -> Measured:
 
 
 def _metric_gate(name: str, kind: str, found: Evaluation) -> Measured:
-    metric = next((metric for metric in found.metrics if metric.name == name), None)
+    known = (*found.metrics, *found.system)
+    metric = next((metric for metric in known if metric.name == name), None)
     if metric is None:
         return _not_measured(f"{name} is not among evaluation.metrics")
     if math.isnan(metric.change):

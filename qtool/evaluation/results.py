@@ -553,6 +553,7 @@ class Evaluation:
     versions, on which CPU. ``quantiles`` are the levels of a regression's outputs, empty for point
     predictions; ``classes`` the names of the classes where the labels are text. ``tuning`` says
     what tunings did to each layer, ``search`` what was tried where the method is ``auto``.
+    ``system`` are the figures of the user's system, ``system_timed`` those of them from a clock.
     """
 
     name: str
@@ -587,6 +588,8 @@ class Evaluation:
     classes: tuple[str, ...] = ()
     tuning: tuple[Tuned, ...] = ()
     search: SearchResult | None = None
+    system: tuple[MetricChange, ...] = ()
+    system_timed: tuple[MetricChange, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -37,7 +37,7 @@ DERIVED: dict[type, tuple[str, ...]] = {
     Evaluation: ("size_ratio", "verdict", "passed"),
 }
 """Properties that are written beside the fields."""
-TIMED = ("latency", "throughput", "cold", "price_per_core_hour")
+TIMED = ("latency", "throughput", "cold", "price_per_core_hour", "system_timed")
 """What a clock measured, or only says something about what it measured."""
 OVERALL = ("verdict", "passed", "notes")
 """What speaks of everything, timings too."""

@@ -17,6 +17,7 @@ def result_tables(evaluation: Evaluation, most: int | None = None) -> tuple[Tabl
     found = (
         tables.gates_table(evaluation),
         tables.metrics_table(evaluation),
+        tables.system_table(evaluation),
         tables.decisions_table(evaluation),
         tables.moves_table(evaluation),
         tables.agreements_table(evaluation),

@@ -97,6 +97,19 @@ def metrics_table(evaluation: Evaluation) -> Table:
     )
 
 
+def system_table(evaluation: Evaluation) -> Table:
+    """Returns the figures of the user's system."""
+    return Table(
+        "In the system",
+        ("Figure", "Better", "FP32", "INT8", *change_header(evaluation), "Units"),
+        "llrrrrr",
+        tuple(
+            (found.title, found.better, *change_cells(found), count(found.rows))
+            for found in (*evaluation.system, *evaluation.system_timed)
+        ),
+    )
+
+
 def change_header(evaluation: Evaluation) -> tuple[str, str]:
     """Returns the titles of a change and of its interval."""
     return "Change", f"{level(evaluation)} interval"

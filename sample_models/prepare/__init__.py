@@ -1,0 +1,1 @@
+"""Brings public data sets into the columns that the configs read."""

@@ -264,6 +264,34 @@ def compare(
 
 
 @app.command()
+def sweep(
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG", help="YAML configs of experiments.")
+    ],
+    set_: Set = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Gets the runs and the page.")
+    ] = Path("runs/sweep"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run many configs, one after another, and put what came of them on one page."""
+    from qtool.commands.sweep import PAGE, RECORD, sweep
+    from qtool.report.console import console_tables
+    from qtool.report.sweep import sweep_tables
+
+    found = sweep(configs, set_ or (), output, (lambda line: None) if quiet else _say)
+    if as_json:
+        _print((output / RECORD).read_text(encoding="utf-8").rstrip())
+    else:
+        _show(console_tables(sweep_tables(found), ()))
+        _print(f"Report: {output / PAGE}")
+    code = max(run.code for run in found)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def schema(
     result: Annotated[
         bool, typer.Option("--result", help="That of the JSON results of 'qtool evaluate'.")

@@ -162,7 +162,7 @@ def _runs(runs: Sequence[Judged]) -> Table:
                 verdict(run.evaluation).word,
                 f"{run.evaluation.method}{', QAT' if run.evaluation.qat else ''}",
                 count(run.evaluation.rows),
-                _changed(run.evaluation),
+                disagreement(run.evaluation),
                 file_size(run.evaluation.sizes_bytes["int8"]),
                 share(run.evaluation.size_ratio),
                 data[place],
@@ -173,8 +173,8 @@ def _runs(runs: Sequence[Judged]) -> Table:
     )
 
 
-def _changed(evaluation: Evaluation) -> str:
-    """Decisions that changed, or what does not agree; empty where the task has neither."""
+def disagreement(evaluation: Evaluation) -> str:
+    """Returns the decisions that changed, or what does not agree; empty where there is neither."""
     if evaluation.decisions is not None:
         return share(evaluation.decisions.flip_share)
     return share(1 - evaluation.agreements[0].share) if evaluation.agreements else ""

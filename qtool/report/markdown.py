@@ -37,13 +37,14 @@ def to_markdown(evaluation: Evaluation) -> str:
     ]
     for table in (*result_tables(evaluation, LONGEST), provenance_table(evaluation)):
         if table.rows:
-            lines += _table(table)
+            lines += table_lines(table)
     if evaluation.notes:
         lines += ["### Notes", "", *(f"* {_escape(note)}" for note in evaluation.notes), ""]
     return "\n".join(lines)
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """Returns a table under its title."""
     rule = (":---" if letter == "l" else "---:" for letter in table.align)
     cells = ([_escape(cell) for cell in row] for row in (table.header, *table.rows))
     header, *rows = (f"| {' | '.join(row)} |" for row in cells)

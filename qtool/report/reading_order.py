@@ -32,6 +32,8 @@ def result_tables(evaluation: Evaluation, most: int | None = None) -> tuple[Tabl
         speed_tables.throughput_table(evaluation),
         speed_tables.cold_table(evaluation),
         tables.size_table(evaluation),
+        search_tables.ancestors_table(evaluation),
+        search_tables.pruning_table(evaluation),
         search_tables.search_table(evaluation, most),
         search_tables.tuning_table(evaluation, most),
         tables.parity_table(evaluation),

@@ -1,4 +1,4 @@
-"""The search for the fastest model and the tunings of a model, as tables."""
+"""The search, the tunings, and the models that came before INT8, as tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from qtool.evaluation.results import Evaluation
 from qtool.report.tables import Table
-from qtool.report.text import ABSENT, number, share, times
+from qtool.report.text import ABSENT, count, file_size, number, share, times
 
 
 def search_table(evaluation: Evaluation, most: int | None = None) -> Table:
@@ -58,3 +58,38 @@ def tuning_table(evaluation: Evaluation, most: int | None = None) -> Table:
             for one in ordered[:most]
         ),
     )
+
+
+def ancestors_table(evaluation: Evaluation) -> Table:
+    """Returns how good and how large the models on the way to INT8 are."""
+    titles = [metric.title for metric in evaluation.metrics]
+    return Table(
+        "From teacher to INT8" if _has_teacher(evaluation) else "From FP32 to INT8",
+        ("Model", *titles, "Size"),
+        "l" + "r" * (len(titles) + 1),
+        tuple(
+            (
+                one.title,
+                *(number(one.metrics[metric.name]) for metric in evaluation.metrics),
+                file_size(one.size_bytes),
+            )
+            for one in evaluation.ancestors
+        ),
+    )
+
+
+def pruning_table(evaluation: Evaluation) -> Table:
+    """Returns how wide each layer was, and why it is as wide as it was."""
+    return Table(
+        "Pruning",
+        ("Layer", "Units before", "Units after", "Together with", "Left as it was"),
+        "lrrll",
+        tuple(
+            (one.layer, count(one.before), count(one.after), ", ".join(one.coupled), one.reason)
+            for one in evaluation.pruning
+        ),
+    )
+
+
+def _has_teacher(evaluation: Evaluation) -> bool:
+    return any(one.title == "teacher" for one in evaluation.ancestors)

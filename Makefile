@@ -51,3 +51,8 @@ sample-model: $(STAMP)
 	$(BIN)/qtool quantize configs/fraud_static.yaml --run-dir runs/sample-model --set 'model.arguments.hidden=[128,128]'
 	cp runs/sample-model/fp32/model.onnx sample_models/fraud.onnx
 	cp runs/sample-model/data/encoder.json sample_models/fraud.encoder.json
+
+# The boosted trees that configs/fraud_student.yaml learns from.
+.PHONY: teacher
+teacher: $(STAMP)
+	$(BIN)/python -m sample_models.teachers configs/fraud_student.yaml

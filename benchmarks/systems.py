@@ -55,9 +55,58 @@ class System:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+NN5 = ("nn5_atm_withdrawals/*.parquet",)
+RETAIL = ("online_retail_uci/*.parquet",)
+TAT_QA = ("tatqa/tatqa_dataset_*.json",)
+TEXTS = (
+    "cfpb_complaints/complaints_narratives.parquet",
+    *TAT_QA,
+    "sroie_receipts_text/lines.parquet",
+)
+ULB = ("ulb_creditcard_sample/*.parquet",)
+BY_ROW = {"data": {"split": {"by": "hash", "column": None}}}
+"""A sample of the payments, not in the order of time."""
 SYSTEMS = (
-    System("fraud_static"),
+    System("fraud_wide"),
+    System("fraud_student"),
+    System("fraud_autoencoder", "", ULB, {**BY_ROW, "training": {"epochs": 30, "batch_size": 128}}),
+    System("fraud_ulb", "", ULB, {**BY_ROW, "training": {"epochs": 10, "batch_size": 128}}),
+    System("fraud_claims", "fraud_claims", ("vehicle_insurance_fraud/*.parquet",)),
     System("credit_static", files=("taiwan_credit_default/*.parquet",)),
+    System("credit_transformer", files=("taiwan_credit_default/*.parquet",)),
+    System("credit_bankruptcy", "credit_bankruptcy", ("polish_bankruptcy/5year.parquet",)),
+    System("order_book_auto", "order_book", ("bitstamp_btcusd_lob/depth.parquet",)),
+    System("cash_flow_static", "cash_flow", NN5),
+    System("cash_flow_gru", "cash_flow", NN5),
+    System("cash_flow_nbeats", "cash_flow", NN5),
+    System(
+        "cash_flow_m3",
+        "cash_flow_m3",
+        ("m3_competition/m3_series.parquet", "m3_competition/m3_values.parquet"),
+        {"data": {"split": {"evaluation": 0.02}}},
+    ),
+    System("scenario_auto", "scenario", ("fred_md_qd/fred_md.parquet",)),
+    System("segmentation_auto", "segmentation", RETAIL),
+    System("personalisation_auto", "personalisation", RETAIL),
+    System("invoice_auto", "invoice", ("sroie_receipts_text/*.parquet",)),
+    System("reconciliation_auto", "reconciliation", RETAIL),
+    System(
+        "triage_auto",
+        "triage",
+        ("banking77/train.parquet", "banking77/test.parquet"),
+        {"model": {"arguments": {"classes": 77}}},
+    ),
+    System("retrieval_auto", "retrieval", TAT_QA),
+    System("language_model_weight_only", "language_model", TEXTS),
+    System("language_model_auto", "language_model", TEXTS),
+    System("regimes_auto", "regimes", ("sp500_5yr_daily/*.parquet",)),
+    System("tree_search_auto", "tree_search", ("sp500_5yr_daily/*.parquet",)),
+    System(
+        "structural_auto",
+        "structural",
+        ("fred_md_qd/fred_qd.parquet",),
+        {"training": {"epochs": 150}},
+    ),
 )
 
 
@@ -94,7 +143,7 @@ def _config(system: System, data: Path | None, runs: Path) -> Path:
         raise FileNotFoundError(f"{data} has no {' or '.join(system.files)}")
     source = files[0]
     if system.recipe:
-        source = runs / "public" / f"{system.config}.parquet"
+        source = runs / "public" / f"{system.recipe}.parquet"
         source.parent.mkdir(parents=True, exist_ok=True)
         if not source.is_file():
             partial = source.with_suffix(".partial.parquet")
@@ -104,7 +153,9 @@ def _config(system: System, data: Path | None, runs: Path) -> Path:
     derived = runs / "configs" / config.name
     derived.parent.mkdir(parents=True, exist_ok=True)
     start = os.path.relpath(config, derived.parent)
-    values = {"extends": start, "data": {"source": str(source.resolve())}, **system.changes}
+    changes = dict(system.changes)
+    read = {"source": str(source.resolve()), **changes.pop("data", {})}
+    values = {"extends": start, "data": read, **changes}
     write_text(derived, f"{json.dumps(values)}\n")
     return derived
 

@@ -24,11 +24,10 @@ class CashFlowNet(nn.Module):
     """Daily amounts into quantiles of the days to come; see ``build``."""
 
     def __init__(
-        self, steps: int, calendar: int, days: int, quantiles: int, channels: int, layers: int
+        self, calendar: int, days: int, quantiles: int, channels: int, layers: int
     ) -> None:
         super().__init__()
         self.days, self.quantiles = days, quantiles
-        self.weeks = steps // WEEK
         self.stem = nn.Conv1d(1, channels, 1)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, TAPS, padding=(TAPS - 1) * 2**i, dilation=2**i)
@@ -45,19 +44,36 @@ class CashFlowNet(nn.Module):
             history: float32 (batch, steps), one amount a day, the latest last.
             calendar: float32 (batch, columns), what is known of the date.
         """
-        level = history.mean(1, keepdim=True).clamp_min(SMALLEST_MEAN)
-        shape = history / level
+        shape, level = normalized(history)
         x = self.stem(shape[:, None])
         for index, convolution in enumerate(self.convolutions):
             cut = (TAPS - 1) * 2**index
             x = torch.relu(x + torch.relu(convolution(x)[..., :-cut]))
         features = torch.cat([x[..., -1], calendar], dim=1)
         change = self.head(self.dropout(torch.relu(self.mix(features))))
-        weekdays = shape[:, -self.weeks * WEEK :].reshape(-1, self.weeks, WEEK).mean(1)
-        usual = weekdays.repeat(1, self.days // WEEK)[:, :, None]
-        forecast = usual + change.reshape(-1, self.days, self.quantiles)
-        amounts: Tensor = (forecast * level[:, :, None]).flatten(1)
-        return amounts
+        return amounts(change.reshape(-1, self.days, self.quantiles), shape, level)
+
+
+def normalized(history: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the history divided by its mean, (batch, steps), and that mean, (batch, 1)."""
+    level = history.mean(1, keepdim=True).clamp_min(SMALLEST_MEAN)
+    return history / level, level
+
+
+def amounts(change: Tensor, shape: Tensor, level: Tensor, season: int = WEEK) -> Tensor:
+    """Returns the forecast, (batch, days * quantiles), in the unit of ``level``.
+
+    Args:
+        change: (batch, days, quantiles), added to the mean of the same day of the season in
+            ``shape``; whole seasons.
+        shape: (batch, steps), as ``normalized`` returns it.
+        level: (batch, 1), likewise.
+        season: days; 1: without a season all days are alike.
+    """
+    seasons = shape.shape[1] // season
+    known = shape[:, -seasons * season :].reshape(-1, seasons, season).mean(1)
+    usual = known.repeat(1, change.shape[1] // season)[:, :, None]
+    return ((usual + change) * level[:, :, None]).flatten(1)
 
 
 def build(
@@ -77,7 +93,6 @@ def build(
         layers: convolutions; the last step sees the ``2 * (2**layers - 1)`` days before it.
     """
     return CashFlowNet(
-        steps=inputs["history"]["shape"][0],
         calendar=inputs["calendar"]["shape"][0],
         days=days,
         quantiles=quantiles,

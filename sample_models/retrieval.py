@@ -44,18 +44,36 @@ class Layer(nn.Module):
             nn.init.normal_(last.weight, std=0.01)
             nn.init.zeros_(last.bias)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns (batch, steps, width); ``bias`` is added to the scores of attention."""
+        query, key, value = self.projections(x)
+        return self.mixed(x, query, key, value, bias)
+
+    def projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns query, key and value of every step, each (batch, heads, steps, width / heads)."""
+        y = self.norm1(x)
         batch, steps, width = x.shape
 
-        def split(y: Tensor) -> Tensor:
-            return y.reshape(batch, steps, self.heads, width // self.heads).transpose(1, 2)
+        def split(part: Tensor) -> Tensor:
+            return part.reshape(batch, steps, self.heads, width // self.heads).transpose(1, 2)
 
-        y = self.norm1(x)
-        scores = split(self.query(y)) @ split(self.key(y)).transpose(2, 3)
-        attention = torch.softmax(scores * (width // self.heads) ** -0.5 + bias, -1)
-        mixed = (attention @ split(self.value(y))).transpose(1, 2)
-        x = x + self.out(mixed.reshape(batch, steps, width))
+        return split(self.query(y)), split(self.key(y)), split(self.value(y))
+
+    def mixed(
+        self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Returns (batch, steps, width): what attention and feed-forward add to ``x``, and it.
+
+        Args:
+            x: (batch, steps, width).
+            query: (batch, heads, steps, width / heads).
+            key: (batch, heads, keys, width / heads).
+            value: as ``key``.
+            bias: added to the scores (batch, heads, steps, keys).
+        """
+        scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+        attention = torch.softmax(scores if bias is None else scores + bias, -1)
+        x = x + self.out((attention @ value).transpose(1, 2).reshape(x.shape))
         result: Tensor = x + self.down(functional.gelu(self.up(self.norm2(x))))
         return result
 

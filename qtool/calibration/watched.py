@@ -63,15 +63,15 @@ def watched_tensors(
     for name in plan.calibrated:
         channel_axis = _channel_axis(values[name])
         own = axes.get(name)
-        if own is None:
-            columns = plan.activations[name].axis == 1
+        columns = plan.activations[name].axis == 1
+        last = own is not None and {factor.label for factor in own[-1]} != {""}
+        if own is None or (columns and last):
             found[name] = Watched(columns, 1 if columns else channel_axis)
             continue
         labels = {factor.label for axis in own for factor in axis}
-        last = {factor.label for factor in own[-1]} != {""}
         at_end = channel_axis is not None and channel_axis % len(own) == len(own) - 1
         found[name] = Watched(
-            columns=False,
+            columns=columns,
             channel_axis=-1 if at_end and not last else None,
             axes=own,
             masks=tuple(sorted(labels & set(masks.values()))),

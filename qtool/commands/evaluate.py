@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qtool.commands.accuracy import accuracy, judging_of
+from qtool.commands.ancestors import ancestors, pruning, teacher_of_fp32, unpruned
 from qtool.commands.auto import searched, searched_content, settled
 from qtool.commands.calibrate import read_plan
 from qtool.commands.context import Context
@@ -17,6 +18,7 @@ from qtool.commands.prepare import (
     MODEL,
     PARITY,
     PARITY_ROWS,
+    before_prepared,
     data_content,
     dataset,
     first_rows,
@@ -124,12 +126,14 @@ def evaluate(context: Context) -> tuple[Path, Evaluation]:
         write_text(target / REPORT, to_html(evaluation, sample))
         write_text(target / RESULT, to_stored(evaluation))
 
-    section = context.experiment.evaluation
+    section, teacher = context.experiment.evaluation, teacher_of_fp32(context)
     key = context.key(
         name=context.experiment.name,
         data_name=_data_name(context),
         fp32=content(models.original.parent),
         int8=content(folder),
+        before=content(before_prepared(context)),
+        teacher=None if teacher is None else model_sha256(teacher.onnx),
         search=searched_content(context),
         data=data_content(context),
         section=section.model_dump(
@@ -198,6 +202,8 @@ def _evaluation(
         classes=dataset(context).fitted.encoder.classes or (),
         tuning=(*read_tuning(float_stage(context)), *read_tuning(models.int8.parent)),
         search=searched(context),
+        pruning=pruning(context),
+        ancestors=ancestors(context, models, metrics, sample),
         system=tuple(found for name, found in system.items() if name in section.gated_figures),
         system_timed=tuple(
             found for name, found in system.items() if name not in section.gated_figures
@@ -254,7 +260,7 @@ def _speed(context: Context, models: Models) -> _Speed:
         return _Speed()
     rows = next(dataset(context).batches("evaluation", max(target.batch_sizes))).inputs
     served = rows, target.batch_sizes, target.threads
-    baselines = {"prepared": models.prepared, "original": models.original}
+    baselines = {"prepared": unpruned(context, models.prepared), "original": models.original}
     given = (baselines, models.int8, *served, section, context.progress)
     return _Speed(
         measure_latency(*given),

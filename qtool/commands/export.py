@@ -30,6 +30,7 @@ from qtool.commands.prepare import (
 from qtool.commands.quantize import COVERAGE, INT8_MODEL
 from qtool.config.document import write_document
 from qtool.config.model import OnnxModel
+from qtool.data.constant import ConstantEncoding
 from qtool.data.encoding import Encoder
 from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 from qtool.errors import GateFailedError, ModelError
@@ -182,6 +183,8 @@ def _meaning(name: str, encoder: Encoder, *, raw: bool) -> str:
         return f"columns {columns}" if raw else f"columns {columns}, encoded by encoder.json"
     if isinstance(part, CategoricalEncoding):
         return "codes of " + ", ".join(part.columns)
+    if isinstance(part, ConstantEncoding):
+        return f"{part.value:g} at the start of a row"
     if part is not None:
         return f"lists {', '.join(part.columns)}, encoded by encoder.json"
     if name in encoder.signature():

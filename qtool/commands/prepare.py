@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qtool.commands.context import Context
@@ -135,28 +136,52 @@ def fp32_stage(context: Context) -> Path:
 
 
 def prepared_stage(context: Context) -> Path:
-    """The prepared FP32 model, proven equal on calibration rows: folder with model.onnx."""
-    original = fp32_stage(context)
-    section = context.experiment.data
-    nested = any(is_nested(part) for part in section.inputs.values())
-    rows = NESTED_PROOF_ROWS if nested else PROOF_ROWS
+    """The prepared FP32 model, proven equal on calibration rows: folder with model.onnx.
+
+    With ``pruning`` it is the narrower one.
+    """
+    original = before_prepared(context)
 
     def make(folder: Path) -> None:
-        model, data = read_model(original / MODEL), dataset(context)
-        check_inputs(model, section, data.fitted.encoder, original / MODEL)
-        prepared = prepare(model)
-        sample = calibration_rows(data, rows, 0.1, context.experiment.seed, PROOF_BATCH_ROWS)
-        with context.progress.task("prepare", rows) as task:
-            check_equal(model, prepared, _inputs(sample, task))
-        write_model(folder / MODEL, prepared)
+        write_model(folder / MODEL, prepared_model(context, original / MODEL))
 
     key = context.key(
         model=content(original),
         data=data_content(context),
-        rows=rows,
+        rows=_proof_rows(context),
         versions=versions("onnx", "onnx-ir", "onnxscript", "onnxruntime"),
     )
     return context.run.stage("prepared", key, make)
+
+
+def prepared_model(context: Context, original: Path) -> ir.Model:
+    """Returns the prepared form of a model, proven equal on calibration rows.
+
+    Raises:
+        ModelError: the model does not take the inputs of the data, or cannot be prepared.
+    """
+    model, data = read_model(original), dataset(context)
+    check_inputs(model, context.experiment.data, data.fitted.encoder, original)
+    prepared, rows = prepare(model), _proof_rows(context)
+    sample = calibration_rows(data, rows, 0.1, context.experiment.seed, PROOF_BATCH_ROWS)
+    with context.progress.task("prepare", rows) as task:
+        check_equal(model, prepared, _inputs(sample, task))
+    return prepared
+
+
+def before_prepared(context: Context) -> Path:
+    """The FP32 model, or with ``pruning`` the narrower one: folder with model.onnx."""
+    if context.experiment.pruning is None:
+        return fp32_stage(context)
+    # Training loads torch, which no other way needs.
+    from qtool.commands.prune import pruned_stage
+
+    return pruned_stage(context)
+
+
+def _proof_rows(context: Context) -> int:
+    parts = context.experiment.data.inputs.values()
+    return NESTED_PROOF_ROWS if any(is_nested(part) for part in parts) else PROOF_ROWS
 
 
 def _inputs(batches: Iterator[Batch], task: Task) -> Iterator[dict[str, NDArray[Any]]]:

@@ -27,6 +27,8 @@ def together(context: Context, lead: Callable[[Context], T]) -> T | None:
         while (job := parallel.receive()) is not None:
             if job.stage == "fp32":
                 from qtool.commands.train_fp32 import follow
+            elif job.stage == "pruned":
+                from qtool.commands.prune import follow
             else:
                 from qtool.commands.train_qat import follow
             follow(context, job)

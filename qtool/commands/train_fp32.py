@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from qtool.commands.prepare import (
     source_sha256,
     versions,
 )
+from qtool.commands.teacher import teacher_of
 from qtool.commands.training import (
     CHECKPOINT,
     Job,
@@ -31,6 +33,7 @@ from qtool.commands.training import (
     work_in,
 )
 from qtool.config.model import TorchModel
+from qtool.data.files import fingerprint_files
 from qtool.graph.model_file import write_model
 from qtool.runs import write_bytes, write_text
 from qtool.runtime.cpu import detect
@@ -44,8 +47,8 @@ WEIGHTS = "weights.pt"
 
 def train_fp32_stage(context: Context, section: TorchModel) -> Path:
     """Loads or trains the torch module and exports it: folder with model.onnx, weights.pt."""
-    trains = section.checkpoint is None
     inputs = describe_inputs(dataset(context).fitted.encoder)
+    any_size = context.experiment.data.any_size
     training = context.experiment.training
 
     def make(folder: Path) -> None:
@@ -54,11 +57,13 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         check_forward(module, example)
         if section.checkpoint is not None:
             load_checkpoint(module, section.checkpoint)
-        else:
-            export_onnx(module, example)  # what cannot be exported need not be trained
+        elif section.trains:
+            # What cannot be exported need not be trained.
+            export_onnx(module, example, section.outputs, any_size)
             work = work_in(context, training, folder)
             current().send(Job.of("fp32", folder, work, inputs=inputs))
-            history = train_fp32(module, training, criterion_of(context, training), work)
+            teacher = teacher_of(training.distill, work)
+            history = train_fp32(module, training, criterion_of(context, training), work, teacher)
             write_text(folder / HISTORY, history.to_json())
             for log in work.logs:
                 log.end([folder / HISTORY])
@@ -66,18 +71,21 @@ def train_fp32_stage(context: Context, section: TorchModel) -> Path:
         torch.save(module.state_dict(), weights)
         write_bytes(folder / WEIGHTS, weights.getvalue())
         with context.progress.task("export to ONNX") as task:
-            write_model(folder / MODEL, export_onnx(module, example))
+            write_model(folder / MODEL, export_onnx(module, example, section.outputs, any_size))
             task.advance()
         drop_scratch(folder)
 
     key = context.key(
         function=section.torch,
         arguments=section.arguments,
+        files=_files_of(section.arguments) if section.trained else None,
         source=source_sha256(section.torch, section.pythonpath),
         checkpoint=None if section.checkpoint is None else digest_of(section.checkpoint),
         inputs=inputs,
         output=section.output,
-        training=settings(training) if trains else None,
+        outputs=section.outputs,
+        any_size=any_size,
+        training=settings(training) if section.trains else None,
         data=data_content(context),
         threads=detect().cores,
         versions=versions("torch", "onnxscript", "onnx-ir"),
@@ -92,7 +100,21 @@ def follow(context: Context, job: Job) -> None:
     assert isinstance(section, TorchModel)
     training = context.experiment.training
     module = _module(context, section, job.needs["inputs"])
-    train_fp32(module, training, criterion_of(context, training), job.work(context, training))
+    work = job.work(context, training)
+    teacher = teacher_of(training.distill, work)
+    train_fp32(module, training, criterion_of(context, training), work, teacher)
+
+
+def _files_of(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the digest of what lies in the files and folders that arguments name."""
+    paths = {name: Path(value) for name, value in arguments.items() if isinstance(value, str)}
+    found = {}
+    for name, path in paths.items():
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        inside = [file for file in files if file.is_file()]
+        if inside:
+            found[name] = fingerprint_files(inside)
+    return found
 
 
 def _module(context: Context, section: TorchModel, inputs: dict[str, Any]) -> nn.Module:

@@ -14,7 +14,7 @@ import torch
 from qtool.commands.context import Context
 from qtool.commands.prepare import HISTORY, PARITY, PARITY_ROWS, data_content, first_rows, versions
 from qtool.commands.quantize import planned, starting_point, write_artifacts
-from qtool.commands.teacher import onnx_teacher
+from qtool.commands.teacher import teacher_of
 from qtool.commands.training import (
     CHECKPOINT,
     Job,
@@ -32,7 +32,7 @@ from qtool.graph.parameters import Parameters
 from qtool.graph.plan import Plan
 from qtool.graph.writing.activations import codes_name
 from qtool.history import History
-from qtool.runs import content, sha256_of, write_text
+from qtool.runs import content, write_text
 from qtool.runtime.cpu import detect
 from qtool.runtime.sessions import Session
 from qtool.torchgraph.compiled import compiled
@@ -78,7 +78,6 @@ def train_qat(context: Context) -> Path:
         calibrated=None if calibrated is None else content(calibrated),
         data=data_content(context),
         section=settings(section),
-        teacher=_teacher_sha256(section),
         output=context.experiment.model.output,
         threads=detect().cores,
         versions=versions("torch", "onnxruntime", "onnx-ir"),
@@ -130,9 +129,6 @@ def _run_by_onnxruntime(model: ir.Model, where: str) -> Callable[[dict[str, Any]
 def _train(
     context: Context, section: TrainQat, graph: FakeQuantGraph, fp32: TorchGraph, work: Work
 ) -> History:
-    distill, teacher = section.distill, None
-    if distill is not None and distill.teacher is not None:
-        teacher = onnx_teacher(distill.teacher, distill, work.place.threads)
     forward, why_not = compiled(graph) if section.compile else (graph, None)
     if why_not is not None:
         context.run.tell(f"train-qat: not compiled, {why_not}")
@@ -142,15 +138,9 @@ def _train(
         section,
         criterion_of(context, section),
         work,
-        teacher=teacher,
+        teacher=teacher_of(section.distill, work),
         forward=forward,
     )
-
-
-def _teacher_sha256(section: TrainQat) -> str | None:
-    if section.distill is None or section.distill.teacher is None:
-        return None
-    return sha256_of(section.distill.teacher.onnx)
 
 
 def graph_parity(

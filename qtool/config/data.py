@@ -13,7 +13,26 @@ class GeneratorSource(Section):
     """Rows made by one of qtool's seeded generators."""
 
     generator: Literal[
-        "bank_calls", "card_transactions", "cash_machines", "credit_clients", "report_questions"
+        "bank_calls",
+        "bank_statements",
+        "card_components",
+        "card_transactions",
+        "cash_machines",
+        "company_accounts",
+        "credit_clients",
+        "customer_messages",
+        "finance_text",
+        "heston_options",
+        "insurance_claims",
+        "macro_quarters",
+        "market_regimes",
+        "monthly_series",
+        "order_books",
+        "parent_orders",
+        "receipts",
+        "report_questions",
+        "shop_baskets",
+        "shop_customers",
     ] = Field(description="which generator")
     rows: int = Field(200_000, gt=0)
     seed: int = Field(7, ge=0, lt=2**63)
@@ -68,6 +87,8 @@ class CategoricalInput(Section):
 
 
 Dtype = Literal["float32", "int64", "int32", "bool"]
+STEPS = "steps"
+"""Axis of a sequence of any length."""
 
 
 class Nested(Scaled):
@@ -111,6 +132,10 @@ class SequenceInput(Nested):
         None, description="model input (batch, length) that gets 1 for a step and 0 for padding"
     )
     mask_dtype: Dtype = Field("int64", description="what that input takes")
+    any_length: bool = Field(
+        False,
+        description="a torch model is exported for rows of any number of steps, not of length only",
+    )
 
 
 class TensorInput(Nested):
@@ -123,6 +148,42 @@ class TensorInput(Nested):
     )
 
 
+Size = Annotated[
+    Annotated[int, Field(strict=True, gt=0), Tag("a size")]
+    | Annotated[str, Field(pattern=r"^[a-z]\w*$"), Tag("a name")],
+    Discriminator(lambda value: "a name" if isinstance(value, str) else "a size"),
+]
+
+
+class ConstantInput(Section):
+    """A tensor (batch, ...) that is the same for every row: the state from which a row starts.
+
+    An axis with a name instead of a size is empty here, and may have any size in the graph that is
+    exported from a torch model: such as the steps of a cache of keys and values.
+    """
+
+    kind: Literal["constant"]
+    shape: list[Size] = Field(description="of one row; a name: an axis that is empty at the start")
+    value: float = Field(0.0, description="of all elements")
+    dtype: Dtype = Field("float32", description="what the model's input takes")
+
+    @property
+    def columns(self) -> list[str]:
+        """None: it is made of no column."""
+        return []
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the axes of one row; 0 where an axis has a name."""
+        return tuple(size if isinstance(size, int) else 0 for size in self.shape)
+
+    @model_validator(mode="after")
+    def _value_fits_the_dtype(self) -> ConstantInput:
+        if self.dtype != "float32" and self.value % 1:
+            raise ValueError(f"value {self.value} is no {self.dtype}")
+        return self
+
+
 def _input_kind(value: object) -> str:
     if isinstance(value, dict):
         return str(value.get("kind", "numeric"))
@@ -133,7 +194,8 @@ Input = Annotated[
     Annotated[NumericInput, Tag("numeric")]
     | Annotated[CategoricalInput, Tag("categorical")]
     | Annotated[SequenceInput, Tag("sequence")]
-    | Annotated[TensorInput, Tag("tensor")],
+    | Annotated[TensorInput, Tag("tensor")]
+    | Annotated[ConstantInput, Tag("constant")],
     Discriminator(_input_kind),
 ]
 
@@ -205,6 +267,25 @@ class Data(Section):
         if self.label is None:
             return ()
         return tuple(self.label) if isinstance(self.label, list) else (self.label,)
+
+    @property
+    def any_size(self) -> dict[str, dict[int, str]]:
+        """Model input → axis that may have any size in the exported graph, like the rows → name."""
+        found = {
+            name: {1 + axis: size for axis, size in enumerate(part.shape) if isinstance(size, str)}
+            for name, part in self.inputs.items()
+            if isinstance(part, ConstantInput)
+        }
+        for name, part in self.inputs.items():
+            if isinstance(part, SequenceInput) and part.any_length:
+                found |= {made: {1: STEPS} for made in (name, part.mask) if made is not None}
+        return {name: axes for name, axes in found.items() if axes}
+
+    @model_validator(mode="after")
+    def _some_input_has_columns(self) -> Data:
+        if all(isinstance(part, ConstantInput) for part in self.inputs.values()):
+            raise ValueError("inputs are constants only. Name one that is made of columns")
+        return self
 
     @model_validator(mode="after")
     def _label_columns_are_different(self) -> Data:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from qtool.config.data import CategoricalInput, Data, Input, NumericInput
 from qtool.config.evaluation import Evaluation, Several, once
 from qtool.config.model import Model, OnnxModel
+from qtool.config.pruning import Pruning
 from qtool.config.quantization import AutoQuantization, Quantization, StaticQuantization
 from qtool.config.section import Section
 from qtool.config.task import CLASSIFICATION, LABELLED, Task
@@ -65,6 +66,7 @@ class Experiment(Section):
     data: Data
     target: Target = Target()
     training: Training = Training()
+    pruning: Pruning | None = None
     quantization: Quantization = StaticQuantization(method="static")
     train_qat: TrainQat | None = None
     evaluation: Evaluation = Evaluation()

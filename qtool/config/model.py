@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from qtool.config.section import ConfigPath, Section
 
@@ -34,7 +34,27 @@ class TorchModel(Section):
     checkpoint: ConfigPath | None = Field(
         None, description="state_dict saved by torch.save; loaded with weights_only=True"
     )
+    trained: bool = Field(
+        False, description="the function returns the module with its weights; it is not trained"
+    )
     output: Output = Field("logit", description="what the model returns")
+    outputs: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="outputs of forward that are exported, the first is judged; the others, and "
+        "what only they need, are for the loss of training; left out: all",
+    )
+
+    @property
+    def trains(self) -> bool:
+        """Whether the weights come from ``training:``."""
+        return self.checkpoint is None and not self.trained
+
+    @model_validator(mode="after")
+    def _weights_come_from_one_place(self) -> TorchModel:
+        if self.trained and self.checkpoint is not None:
+            raise ValueError("trained says that the function has the weights. Remove checkpoint")
+        return self
 
 
 def _kind(value: object) -> str | None:

@@ -26,6 +26,10 @@ class LocatedStr(str):
         text.directory = directory
         return text
 
+    def __reduce__(self) -> tuple[type[LocatedStr], tuple[str, Path]]:
+        """Returns what a copy is made of: the user's code may copy the arguments that it gets."""
+        return LocatedStr, (str(self), self.directory)
+
 
 def _resolve(value: object) -> object:
     if isinstance(value, LocatedStr):

@@ -1,11 +1,12 @@
-"""The ``training:`` and ``train_qat:`` sections: FP32 training and quantization-aware training."""
+"""The ``training:`` and ``train_qat:`` sections, and what every training has in common."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from qtool.config.data import Input
 from qtool.config.evaluation import Box
 from qtool.config.losses import READ_OUTPUTS, Loss
 from qtool.config.model import Output
@@ -112,12 +113,99 @@ class Optimization(Section):
                 "log": True,
                 "loss": {"pythonpath"},
                 "augment": {"function": {"pythonpath"}},
-                "distill": {"teacher": {"onnx"}},
+                "distill": {"teacher": {"onnx", "encoder"}},
             },
         )
 
 
-class Training(Optimization):
+def _parts_kind(value: object) -> str:
+    return "parts" if isinstance(value, list) else "a part"
+
+
+TeacherInput = Annotated[
+    Annotated[Input, Tag("a part")] | Annotated[list[Input], Field(min_length=1), Tag("parts")],
+    Discriminator(_parts_kind),
+]
+
+
+class Teacher(Section):
+    """Any ONNX model, run by ONNX Runtime: a network, or a tree ensemble of its usual converter."""
+
+    onnx: ConfigPath = Field(description="ONNX file, of any opset; a ZipMap at its end is left out")
+    output: Output = Field("logit", description="what it returns")
+    output_name: str | None = Field(None, description="which output; left out: the first")
+    inputs: dict[str, TeacherInput] = Field(
+        {},
+        description="input of the teacher -> the columns that form it, as in `data.inputs`, or a "
+        "list of such parts side by side; left out: it takes the inputs of the model",
+    )
+    encoder: ConfigPath | None = Field(
+        None,
+        description="saved encoder of `inputs`, whose parts are named input.0, input.1, …; left "
+        "out: learned on the training split",
+    )
+
+    @model_validator(mode="after")
+    def _encoder_has_its_inputs(self) -> Teacher:
+        if self.encoder is not None and not self.inputs:
+            raise ValueError("encoder is that of the teacher's own inputs, and there are none")
+        return self
+
+
+class Distillation(Section):
+    """Learning from a teacher's outputs (Hinton et al. 2015, arXiv 1503.02531)."""
+
+    weight: float = Field(
+        1.0, ge=0, le=1, description="share of the distillation loss; the rest is from the labels"
+    )
+    temperature: float = Field(1.0, gt=0, description="softens the classes of teacher and student")
+
+
+class DistillStudent(Distillation):
+    """Distillation of a teacher into another model, while that is trained in FP32."""
+
+    teacher: Teacher
+
+
+class Distill(Distillation):
+    """Distillation into a graph that was made of the FP32 model, which can be the teacher."""
+
+    teacher: Teacher | None = Field(None, description="left out: the FP32 model itself")
+    features: dict[str, str] = Field(
+        {}, description="value of the trained graph -> value of the teacher that it is to resemble"
+    )
+    feature_weight: float = Field(
+        1.0, gt=0, description="weight of their relative squared difference, beside the loss"
+    )
+
+
+class Taught(Optimization):
+    """A training whose loss may be that of a teacher."""
+
+    distill: DistillStudent | Distill | None = None
+
+    @model_validator(mode="after")
+    def _loss_has_a_part(self) -> Taught:
+        taught = self.distill is not None and self.distill.weight == 1
+        if taught and self.loss is not None and not isinstance(self.loss, READ_OUTPUTS):
+            raise ValueError(
+                f"loss {self.loss.name} has no part in the training: distill.weight is 1, so all "
+                "is learned from the teacher. Remove loss, or set distill.weight below 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_stay_the_teachers(self) -> Taught:
+        teacher = None if self.distill is None else self.distill.teacher
+        if teacher is not None and teacher.inputs and self.augment.function is not None:
+            raise ValueError(
+                "augment.function may mix rows, and a teacher with inputs of its own is asked once "
+                "for every row as the data hold it. Remove one of them"
+            )
+        return self
+
+
+class Training(Taught):
     """FP32 training of a torch model that has no checkpoint."""
 
     epochs: int = Field(5, gt=0)
@@ -126,30 +214,16 @@ class Training(Optimization):
     mixed_precision: bool = Field(
         False, description="matrix products in bfloat16; weights stay in float32"
     )
+    distill: DistillStudent | None = None
 
 
-class Teacher(Section):
-    """Any ONNX model with the same inputs, run by ONNX Runtime."""
+class FineTune(Taught):
+    """Fine-tuning of the pruned graph in FP32."""
 
-    onnx: ConfigPath = Field(description="ONNX file")
-    output: Output = Field("logit", description="what it returns")
-    output_name: str | None = Field(None, description="which output; left out: the first")
-
-
-class Distill(Section):
-    """Distillation (Hinton et al. 2015, arXiv 1503.02531)."""
-
-    weight: float = Field(
-        1.0, ge=0, le=1, description="share of the distillation loss; the rest is from the labels"
-    )
-    temperature: float = Field(1.0, gt=0, description="softens the classes of teacher and student")
-    teacher: Teacher | None = Field(None, description="left out: the FP32 model itself")
-    features: dict[str, str] = Field(
-        {}, description="value of the trained graph -> value of the teacher that it is to resemble"
-    )
-    feature_weight: float = Field(
-        1.0, gt=0, description="weight of their relative squared difference, beside the loss"
-    )
+    epochs: int = Field(3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    distill: Distill | None = None
 
 
 class Progressive(Section):
@@ -162,7 +236,7 @@ class Progressive(Section):
     )
 
 
-class TrainQat(Optimization):
+class TrainQat(Taught):
     """Quantization-aware fine-tuning on the graph that is deployed."""
 
     epochs: int = Field(3, gt=0)
@@ -181,16 +255,6 @@ class TrainQat(Optimization):
     compile: bool = Field(
         False, description="torch.compile: faster steps after a minute; needs a C++ compiler"
     )
-
-    @model_validator(mode="after")
-    def _loss_has_a_part(self) -> TrainQat:
-        taught = self.distill is not None and self.distill.weight == 1
-        if taught and self.loss is not None and not isinstance(self.loss, READ_OUTPUTS):
-            raise ValueError(
-                f"loss {self.loss.name} has no part in the training: distill.weight is 1, so all "
-                "is learned from the teacher. Remove loss, or set distill.weight below 1"
-            )
-        return self
 
     @model_validator(mode="after")
     def _stages_lie_within_training(self) -> TrainQat:
@@ -212,3 +276,7 @@ class TrainQat(Optimization):
                 f"{self.epochs}; it must be before the end of training"
             )
         return self
+
+
+AnyTraining = Training | FineTune | TrainQat
+"""The sections that the training loop carries out."""

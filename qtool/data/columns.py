@@ -15,6 +15,7 @@ import pyarrow.types as pat
 
 from qtool.config.data import (
     CategoricalInput,
+    ConstantInput,
     Data,
     HashSplit,
     NumericInput,
@@ -63,7 +64,7 @@ def check_columns(source: Source, data: Data) -> None:
                 _check_numeric(source, column)
             elif isinstance(part, CategoricalInput):
                 _check_categorical(source, column, part)
-            else:
+            elif not isinstance(part, ConstantInput):  # which has no columns
                 _check_nested(source, column, part)
         if isinstance(part, SequenceInput) and part.pad % 1 and _makes_integers(source, part):
             raise DataError(

@@ -105,17 +105,29 @@ class Dataset:
             pa.concat_batches([block.columns for block in found]),
         )
 
-    def materialize(self, split: SplitName, directory: Path, progress: Progress) -> Rows:
+    def materialize(
+        self,
+        split: SplitName,
+        directory: Path,
+        progress: Progress,
+        batches: Iterator[Batch] | None = None,
+    ) -> Rows:
         """Returns the encoded rows of a split as memory-mapped arrays, written below ``directory``.
 
         For training, which visits rows in random order, of data larger than memory.
+
+        Args:
+            split: which split.
+            directory: made when it does not exist.
+            progress: where it is shown.
+            batches: its rows with what else training reads; None: as ``batches`` yields them.
 
         Raises:
             OutputError: the files cannot be written.
         """
         rows = self.fitted.counts.rows[split]
         return write_rows(
-            self.batches(split), rows, directory, f"Encoding the {split} rows", progress
+            batches or self.batches(split), rows, directory, f"Encoding the {split} rows", progress
         )
 
     def _stream(

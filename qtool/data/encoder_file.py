@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 import numpy as np
 
 from qtool.config.data import Dtype
+from qtool.data.constant import ConstantEncoding
 from qtool.data.encoding import Encoder, Encoding
 from qtool.data.nested import Channels, SequenceEncoding, TensorEncoding
 from qtool.data.tabular import CategoricalEncoding, NumericEncoding, Vocabulary
@@ -67,6 +68,8 @@ def _plain(part: Encoding) -> dict[str, Any]:
     if isinstance(part, CategoricalEncoding):
         plain = {"kind": "categorical", "columns": part.columns, "vocabularies": part.vocabularies}
         return plain if part.dtype == "int64" else {**plain, "dtype": part.dtype}
+    if isinstance(part, ConstantEncoding):
+        return {"kind": "constant", "dtype": part.dtype, "shape": part.shape, "value": part.value}
     scaling = part.channels.scaling
     channels = {
         "columns": part.columns,
@@ -92,6 +95,8 @@ def _plain_numeric(part: NumericEncoding) -> dict[str, Any]:
 
 
 def _part(raw: dict[str, Any]) -> Encoding:
+    if raw["kind"] == "constant":
+        return _constant(raw)
     columns = _tuple_of(str, raw["columns"])
     if raw["kind"] == "numeric":
         return _numeric(columns, raw)
@@ -105,6 +110,13 @@ def _part(raw: dict[str, Any]) -> Encoding:
     if len(columns) != 1 or min(shape, default=1) < 1:
         raise ValueError(f"shape {shape} of columns {columns}")
     return TensorEncoding(columns, _channels(columns, (shape[-1:] or (1,))[0], raw), shape)
+
+
+def _constant(raw: dict[str, Any]) -> ConstantEncoding:
+    shape, value = _tuple_of(int, raw["shape"]), float(raw["value"])
+    if min(shape, default=0) < 0 or not np.isfinite(value):
+        raise ValueError(f"shape {shape}, value {value}")
+    return ConstantEncoding(_one_of(DTYPES, raw["dtype"]), shape, value)
 
 
 def _categorical(columns: tuple[str, ...], raw: dict[str, Any]) -> CategoricalEncoding:

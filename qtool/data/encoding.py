@@ -2,7 +2,7 @@
 
 The numbers are learned on the training split (``fitting.py``) and saved beside the model or inside
 its graph. Each kind of input has its encoding: ``tabular.py`` (numeric, categorical), ``nested.py``
-(sequence, tensor).
+(sequence, tensor), ``constant.py``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qtool.data.blocks import Block
+from qtool.data.constant import ConstantEncoding
 from qtool.data.nested import SequenceEncoding, TensorEncoding
 from qtool.data.signature import Arrays, Tensor
 from qtool.data.tabular import CategoricalEncoding, NumericEncoding
 
-Encoding = NumericEncoding | CategoricalEncoding | SequenceEncoding | TensorEncoding
+Encoding = (
+    NumericEncoding | CategoricalEncoding | SequenceEncoding | TensorEncoding | ConstantEncoding
+)
 
 
 @dataclass(frozen=True)

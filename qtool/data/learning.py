@@ -8,9 +8,16 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from qtool.config.data import CategoricalInput, Input, NumericInput, SequenceInput
+from qtool.config.data import (
+    CategoricalInput,
+    ConstantInput,
+    Input,
+    NumericInput,
+    SequenceInput,
+)
 from qtool.data.blocks import Block
 from qtool.data.columns import width
+from qtool.data.constant import ConstantLearner
 from qtool.data.encoding import Encoding
 from qtool.data.nested_learning import SequenceLearner, TensorLearner
 from qtool.data.scaling import log_flags, no_value, nothing, scaled
@@ -41,6 +48,8 @@ def learner(part: Input, source: Source) -> Learner:
         return CategoricalLearner(part, source)
     if isinstance(part, SequenceInput):
         return SequenceLearner(part, source)
+    if isinstance(part, ConstantInput):
+        return ConstantLearner(part)
     return TensorLearner(part, source)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from qtool.config.data import (
     CategoricalInput,
+    ConstantInput,
     Data,
     Input,
     Nested,
@@ -19,6 +20,7 @@ from qtool.config.data import (
 )
 from qtool.config.task import Task
 from qtool.data.columns import category_kind, width
+from qtool.data.constant import ConstantEncoding
 from qtool.data.encoder_file import encoder_from_json
 from qtool.data.encoding import Encoder, Encoding
 from qtool.data.files import reading
@@ -33,6 +35,7 @@ KINDS: dict[type[Encoding], str] = {
     CategoricalEncoding: "categorical",
     SequenceEncoding: "sequence",
     TensorEncoding: "tensor",
+    ConstantEncoding: "constant",
 }
 
 
@@ -90,6 +93,9 @@ def _differences(part: Encoding, section: Input, schema: pa.Schema) -> list[str]
         return _categorical_differences(part, section, schema)
     if isinstance(part, SequenceEncoding) and isinstance(section, SequenceInput):
         return _sequence_differences(part, section, schema)
+    if isinstance(part, ConstantEncoding) and isinstance(section, ConstantInput):
+        wanted = ConstantEncoding(section.dtype, section.sizes, section.value)
+        return [] if part == wanted else [f"{part}, not {wanted}"]
     assert isinstance(part, TensorEncoding)
     assert isinstance(section, TensorInput)
     return _tensor_differences(part, section, schema)

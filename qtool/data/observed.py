@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtool.data.blocks import Block
+from qtool.data.constant import ConstantEncoding
 from qtool.data.encoding import Encoder
 from qtool.data.nested import SequenceEncoding, TensorEncoding
 from qtool.data.signature import Arrays
@@ -93,6 +94,8 @@ def _columns(
 ) -> Iterator[tuple[Column, NDArray[Any], int]]:
     """Yields every column with its values and how many of them were missing."""
     for name, part in encoder.inputs.items():
+        if isinstance(part, ConstantEncoding):
+            continue
         values = inputs[name]
         if isinstance(part, SequenceEncoding):
             lengths = part.lengths(name, dict(inputs))

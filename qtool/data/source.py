@@ -12,10 +12,25 @@ from qtool.config.data import GeneratorSource
 from qtool.data.csv import open_csv
 from qtool.data.files import find_files
 from qtool.data.generators.bank_calls import BankCalls
+from qtool.data.generators.bank_statements import BankStatements
+from qtool.data.generators.card_components import CardComponents
 from qtool.data.generators.card_transactions import CardTransactions
 from qtool.data.generators.cash_machines import CashMachines
+from qtool.data.generators.company_accounts import CompanyAccounts
 from qtool.data.generators.credit_clients import CreditClients
+from qtool.data.generators.customer_messages import CustomerMessages
+from qtool.data.generators.finance_text import FinanceText
+from qtool.data.generators.heston_options import HestonOptions
+from qtool.data.generators.insurance_claims import InsuranceClaims
+from qtool.data.generators.macro_quarters import MacroQuarters
+from qtool.data.generators.market_regimes import MarketRegimes
+from qtool.data.generators.monthly_series import MonthlySeries
+from qtool.data.generators.order_books import OrderBooks
+from qtool.data.generators.parent_orders import ParentOrders
+from qtool.data.generators.receipts import Receipts
 from qtool.data.generators.report_questions import ReportQuestions
+from qtool.data.generators.shop_baskets import ShopBaskets
+from qtool.data.generators.shop_customers import ShopCustomers
 from qtool.data.npz import open_npz
 from qtool.data.parquet import open_parquet
 from qtool.errors import DataError
@@ -46,10 +61,25 @@ OPENERS: dict[str, Callable[[str, tuple[Path, ...]], Source]] = {
 }
 GENERATORS: dict[str, Callable[[int, int], Source]] = {
     "bank_calls": BankCalls,
+    "bank_statements": BankStatements,
+    "card_components": CardComponents,
     "card_transactions": CardTransactions,
     "cash_machines": CashMachines,
+    "company_accounts": CompanyAccounts,
     "credit_clients": CreditClients,
+    "customer_messages": CustomerMessages,
+    "finance_text": FinanceText,
+    "heston_options": HestonOptions,
+    "insurance_claims": InsuranceClaims,
+    "macro_quarters": MacroQuarters,
+    "market_regimes": MarketRegimes,
+    "monthly_series": MonthlySeries,
+    "order_books": OrderBooks,
+    "parent_orders": ParentOrders,
+    "receipts": Receipts,
     "report_questions": ReportQuestions,
+    "shop_baskets": ShopBaskets,
+    "shop_customers": ShopCustomers,
 }
 
 

@@ -504,6 +504,40 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class PrunedLayer:
+    """What pruning did to one layer.
+
+    Attributes:
+        layer: name of the node.
+        before: its units: outputs of a dense layer, channels of a convolution.
+        after: those that stayed.
+        coupled: layers that lost the same units, whose outputs are added to its own.
+        reason: why all stayed; empty when some went.
+    """
+
+    layer: str
+    before: int
+    after: int
+    coupled: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One model on the way to the INT8 one, on the evaluation rows.
+
+    Attributes:
+        title: in words, such as ``teacher``.
+        metrics: name of the metric → value.
+        size_bytes: of the file.
+    """
+
+    title: str
+    metrics: dict[str, float]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class SearchTrial:
     """A model that a search tried, judged on the rows of the search.
 
@@ -552,7 +586,8 @@ class Evaluation:
     training. ``provenance`` is shown as a table: what was evaluated, from which files, by which
     versions, on which CPU. ``quantiles`` are the levels of a regression's outputs, empty for point
     predictions; ``classes`` the names of the classes where the labels are text. ``tuning`` says
-    what tunings did to each layer, ``search`` what was tried where the method is ``auto``.
+    what tunings did to each layer, ``search`` what was tried where the method is ``auto``,
+    ``pruning`` how wide each layer was, ``ancestors`` how good the models before INT8 were.
     ``system`` are the figures of the user's system, ``system_timed`` those of them from a clock.
     """
 
@@ -588,6 +623,8 @@ class Evaluation:
     classes: tuple[str, ...] = ()
     tuning: tuple[Tuned, ...] = ()
     search: SearchResult | None = None
+    pruning: tuple[PrunedLayer, ...] = ()
+    ancestors: tuple[Ancestor, ...] = ()
     system: tuple[MetricChange, ...] = ()
     system_timed: tuple[MetricChange, ...] = ()
 

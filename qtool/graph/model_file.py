@@ -6,6 +6,7 @@ The weights of a large model lie in a second file beside it (``graph.weights_fil
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +55,7 @@ def read_model(path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> ir.Mod
     Raises:
         ModelError: the file is missing, truncated, not ONNX, invalid or of an unsupported opset.
     """
-    if not path.is_file():
-        raise ModelError(
-            str(path), "no such file", "an ONNX model", "Check model.onnx in the config."
-        )
-    try:
-        path.open("rb").close()  # the checker calls a file without permission invalid
+    with _explained(path, "Check model.onnx in the config."):
         # Given the path, the checker also confines external data to the model's directory.
         onnx.checker.check_model(str(path))
         model = ir.load(path)
@@ -67,6 +63,42 @@ def read_model(path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> ir.Mod
             model = in_memory(model)
         for tensor in large_weights(model).values():
             tensor.numpy()  # maps the file, and finds that it is too short
+    return _check(model, str(path))
+
+
+def read_runnable(path: Path) -> ir.Model:
+    """Returns the model in ``path`` for the runtime alone: of any opset, as converters write them.
+
+    A ZipMap, which turns probabilities (rows, classes) into one map per row, is left out: the
+    output of its name is the tensor.
+
+    Raises:
+        ModelError: the file is missing, truncated, not ONNX or invalid.
+    """
+    with _explained(path, "Check teacher.onnx in the config."):
+        onnx.checker.check_model(str(path))
+        proto = onnx.load(str(path))
+        for node in [node for node in proto.graph.node if node.op_type == "ZipMap"]:
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input, node.output, node.name))
+            for output in proto.graph.output:
+                if output.name == node.output[0]:
+                    shape = ("rows", "classes")
+                    tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape)
+                    output.type.CopyFrom(tensor)
+        imported = {entry.domain for entry in proto.opset_import}
+        if "" not in imported:  # a tree ensemble alone needs none
+            proto.opset_import.append(onnx.helper.make_opsetid("", OPSETS.start))
+        return ir.from_proto(proto)
+
+
+@contextmanager
+def _explained(path: Path, missing: str) -> Iterator[None]:
+    """Says what is wrong with a file that cannot be read; ``missing``: what to do without one."""
+    if not path.is_file():
+        raise ModelError(str(path), "no such file", "an ONNX model", missing)
+    try:
+        path.open("rb").close()  # the checker calls a file without permission invalid
+        yield
     except PermissionError as error:
         raise ModelError(
             str(path), f"cannot be read ({error.strerror})", "a readable file"
@@ -79,7 +111,6 @@ def read_model(path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> ir.Mod
             "a complete .onnx file",
             "Export or copy the model again.",
         ) from error
-    return _check(model, str(path))
 
 
 def write_model(path: Path, model: ir.Model, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:

@@ -7,22 +7,30 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
 from torch import Tensor, nn
 
 from qtool.errors import ModelError
 
 OPSET = 20
+FEWEST = 2
+"""Rows of the example: torch.export takes a size of 0 or 1 for a constant. The other axes of any
+size have one more each, so that none is taken for another."""
 
 
-def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.generic]]) -> ir.Model:
+def export_onnx(
+    module: nn.Module,
+    example_inputs: Mapping[str, NDArray[np.generic]],
+    outputs: Sequence[str] | None = None,
+    any_size: Mapping[str, Mapping[int, str]] | None = None,
+) -> ir.Model:
     """Returns ``module`` in eval mode as an ONNX graph with a symbolic first dimension ``batch``.
 
     The module stays as it is, and the graph has its own copy of the weights.
@@ -31,21 +39,27 @@ def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.gener
         module: its forward takes the named inputs; what it returns see ``named_outputs``.
         example_inputs: input name → array of shape (rows, ...), at least one row; dtypes and other
             sizes count.
+        outputs: which of the outputs the graph has, in this order; None: all.
+        any_size: input name → axis that may have any size, like the rows → name of the dimension.
 
     Raises:
         ModelError: forward does not take these inputs, cannot be exported, or returns something
-            else than tensors.
+            else than tensors, or not these outputs.
     """
     check_signature(module, list(example_inputs))
-    # Two rows: torch.export takes a size of 1 for a constant.
+    axes = {name: {0: "batch", **(any_size or {}).get(name, {})} for name in example_inputs}
+    sizes = {name: size for size, name in enumerate(_names(axes), start=FEWEST)}
     examples = {
-        name: torch.from_numpy(np.concatenate([array[:1], array[:1]]))
+        name: torch.from_numpy(_resized(array, {at: sizes[to] for at, to in axes[name].items()}))
         for name, array in example_inputs.items()
     }
-    batch = torch.export.Dim("batch")
+    dimensions = {name: torch.export.Dim(name) for name in sizes}
     own = copy.deepcopy(module).eval()
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(own.forward).parameters.values()):
+        _name_parameters(own, list(examples))
     with torch.no_grad():
         names = list(named_outputs(module, own(**examples)))
+    _check_outputs(module, names, outputs)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -54,7 +68,10 @@ def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.gener
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                dynamic_shapes={name: {0: batch} for name in examples},
+                dynamic_shapes={
+                    name: {at: dimensions[to] for at, to in named.items()}
+                    for name, named in axes.items()
+                },
                 input_names=list(examples),
                 output_names=names,
             )
@@ -65,6 +82,9 @@ def export_onnx(module: nn.Module, example_inputs: Mapping[str, NDArray[np.gener
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         value.const_value = ir.tensor(np.array(value.const_value.numpy()), name=value.name)
+    if outputs is not None:
+        _keep_outputs(model, outputs)
+    _rename_inner_values(model.graph)
     untie_vectors(model.graph)
     # The exporter notes source files and stack traces on every node.
     ClearMetadataAndDocStringPass()(model)
@@ -87,6 +107,37 @@ def untie_vectors(graph: ir.Graph) -> None:
             own = ir.val(f"{name}_{number}", const_value=copied)
             graph.register_initializer(own)
             use.node.replace_input_with(use.idx, own)
+
+
+def _names(axes: Mapping[str, Mapping[int, str]]) -> list[str]:
+    return list(dict.fromkeys(name for named in axes.values() for name in named.values()))
+
+
+def _resized(array: NDArray[np.generic], sizes: Mapping[int, int]) -> NDArray[np.generic]:
+    """Returns the values again and again, or zeros where there are none, up to these sizes."""
+    for axis, size in sizes.items():
+        if not array.shape[axis]:
+            shape = (*array.shape[:axis], size, *array.shape[axis + 1 :])
+            array = np.zeros(shape, array.dtype)
+        array = np.take(array, np.arange(size) % array.shape[axis], axis)
+    return array
+
+
+def _name_parameters(module: nn.Module, names: Sequence[str]) -> None:
+    """Gives forward a parameter for each input.
+
+    torch 2.13's export looks for the dimensions of ``**inputs`` now in a dict of their own, and now
+    beside the others.
+    """
+    forward = module.forward
+
+    def named(*given: Tensor, **inputs: Tensor) -> object:
+        return forward(**dict(zip(names, given, strict=False)), **inputs)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    named.__signature__ = signature  # type: ignore[attr-defined]
+    module.forward = named
 
 
 def named_outputs(module: nn.Module, result: object) -> dict[str, Tensor]:
@@ -133,6 +184,32 @@ def check_signature(module: nn.Module, names: list[str]) -> None:
             "the same names",
             "Rename data.inputs in the config, or the parameters of forward.",
         )
+
+
+def _check_outputs(module: nn.Module, names: list[str], wanted: Sequence[str] | None) -> None:
+    unknown = [name for name in wanted or () if name not in names]
+    if unknown:
+        found = f"forward returns {', '.join(names)}, and not {', '.join(unknown)}"
+        raise ModelError(_where(module), found, "what model.outputs names")
+
+
+def _keep_outputs(model: ir.Model, names: Sequence[str]) -> None:
+    """Leaves the outputs ``names`` in the graph, in this order, and what they need."""
+    by_name = {output.name: output for output in model.graph.outputs}
+    model.graph.outputs[:] = [by_name[name] for name in names]
+    RemoveUnusedNodesPass()(model)
+
+
+def _rename_inner_values(graph: ir.Graph) -> None:
+    """Gives values inside the graph other names than its outputs have.
+
+    torch 2.13 calls them by their operator, as ``embedding``, and then names the outputs.
+    """
+    taken = {output.name for output in graph.outputs}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in taken and not value.is_graph_output():
+                value.name = f"{value.name}_of_{node.name}"
 
 
 def _cannot_export(module: nn.Module, error: Exception) -> ModelError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qtool.config.training import Training, TrainQat
+from qtool.config.training import AnyTraining
 from qtool.data.memory_map import Rows
 from qtool.progress import Progress
 from qtool.robustness.feasible import Movable
@@ -83,7 +83,7 @@ class Fit:
     module: nn.Module
     objective: Objective
     groups: list[dict[str, Any]]
-    section: Training | TrainQat
+    section: AnyTraining
     work: Work
     phase: Callable[[float], None] = lambda _: None
     reference: Judge | None = None

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from qtool.config.training import Training
 from qtool.errors import ModelError
 from qtool.history import History
-from qtool.training.fit import Fit, Inputs, Objective, Work
+from qtool.training.distillation import Taught, Teacher
+from qtool.training.fit import Fit, Inputs, Work
 from qtool.training.loop import fit
 from qtool.training.module import forward
 from qtool.training.objective import Criterion
 
 
-def train_fp32(module: nn.Module, section: Training, criterion: Criterion, work: Work) -> History:
+def train_fp32(
+    module: nn.Module,
+    section: Training,
+    criterion: Criterion,
+    work: Work,
+    teacher: Teacher | None = None,
+) -> History:
     """Trains ``module`` in place and returns the history; the best epoch's weights are kept.
 
     Args:
@@ -22,6 +31,7 @@ def train_fp32(module: nn.Module, section: Training, criterion: Criterion, work:
         section: the ``training:`` section.
         criterion: loss and metric.
         work: rows, seed, place and files.
+        teacher: that of ``section.distill``.
 
     Raises:
         ConfigError: an option does not fit the task.
@@ -33,33 +43,18 @@ def train_fp32(module: nn.Module, section: Training, criterion: Criterion, work:
         where = f"torch module {type(module).__name__}"
         raise ModelError(where, "no parameter that requires a gradient", "at least one")
 
-    def loss(inputs: Inputs, labels: Tensor | None) -> Tensor:
-        with torch.autocast(
-            work.place.device.type, torch.bfloat16, enabled=section.mixed_precision
-        ):
+    def trained(inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
+        del names
+        # When it is judged without autocast: the model that is exported computes in float32.
+        enabled = section.mixed_precision and module.training
+        with torch.autocast(work.place.device.type, torch.bfloat16, enabled=enabled):
             outputs = forward(module, inputs)
-        return criterion.loss(_in_float32(outputs), labels, inputs)
-
-    def judge(inputs: Inputs, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        # Without autocast: the model that is exported computes in float32.
-        outputs = _in_float32(forward(module, inputs))
-        return criterion.loss(outputs, labels, inputs), criterion.predictions(outputs)
+        return {name: tensor.float() for name, tensor in outputs.items()}
 
     group = {
         "params": parameters,
         "initial_lr": section.learning_rate,
         "weight_decay": section.weight_decay,
     }
-    run = Fit(
-        "train FP32",
-        module,
-        Objective(loss, judge, criterion.metric),
-        [group],
-        section,
-        work,
-    )
-    return fit(run)
-
-
-def _in_float32(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.float() for name, tensor in outputs.items()}
+    taught = Taught(trained, criterion, teacher, section.distill)
+    return fit(Fit("train FP32", module, taught.objective, [group], section, work))

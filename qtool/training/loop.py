@@ -23,6 +23,7 @@ from qtool.training.augment import augmentation
 from qtool.training.average import MovingAverage
 from qtool.training.batches import epoch_order, take
 from qtool.training.checkpoint import State, load_state, save_state
+from qtool.training.distillation import model_inputs
 from qtool.training.epoch_table import add_rows, columns
 from qtool.training.fit import Fit, Inputs, Judge
 from qtool.training.judging import judged
@@ -113,7 +114,10 @@ class _Fitting:
         self.parameters = [p for group in run.groups for p in group["params"]]
         self.average = None if run.section.ema is None else _average(run)
         self.augment = augmentation(
-            run.section.augment, self._loss, list(run.work.rows.inputs), run.work.columns
+            run.section.augment,
+            self._loss,
+            list(model_inputs(run.work.rows.inputs)),
+            run.work.columns,
         )
         self.position = Position()
         self.reference: tuple[float | None, float | None] = (None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,6 @@ from qtool.training.outputs import (
     first_output,
     next_token_logits,
     tag_logits,
-    wrong_shape,
 )
 from qtool.training.task_losses import LossFunction, loss_function, tokens_of
 
@@ -125,10 +125,10 @@ class Criterion:
         """
         own, other = first_output(outputs), first_output(teacher)
         if self.task == "binary_classification":
-            pair = binary_logits(own, self.output), binary_logits(other, teacher_output)
+            pair = binary_logits(own, self.output), _taught(binary_logits, other, teacher_output)
             return losses.soft_binary(*pair, temperature)
         if self.task == "multiclass_classification":
-            logits = class_logits(own, self.output), class_logits(other, teacher_output)
+            logits = class_logits(own, self.output), _taught(class_logits, other, teacher_output)
             return losses.soft_classes(*_alike(*logits), temperature)
         if self.task == "sequence_tagging":
             own, other = _alike(own, other)
@@ -143,6 +143,8 @@ class Criterion:
         if len(outputs) != len(teacher):
             found = f"the teacher has {len(teacher)} outputs, the model {len(outputs)}"
             raise ModelError("distill.teacher", found, "as many")
+        if self.task == "regression":  # (rows,) and (rows, 1) say the same
+            outputs, teacher = _by_rows(outputs), _by_rows(teacher)
         pairs = map(_alike, outputs.values(), teacher.values())
         return torch.stack([functional.mse_loss(own, other) for own, other in pairs]).sum()
 
@@ -173,5 +175,19 @@ def criterion(section: Loss | None, task: Task, output: Output) -> Criterion:
 
 def _alike(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     if own.shape != other.shape:
-        raise wrong_shape(other, f"the teacher's to be that of the model, {(*own.shape,)}")
+        found = f"an output of shape {(*other.shape,)}"
+        raise ModelError("distill.teacher", found, f"{(*own.shape,)}, as the model has")
     return own, other
+
+
+def _taught(read: Callable[[Tensor, Output], Tensor], output: Tensor, kind: Output) -> Tensor:
+    """Returns what ``read`` makes of an output of the teacher, which an error names."""
+    try:
+        return read(output, kind)
+    except ModelError as error:
+        found = f"an output of shape {(*output.shape,)}"
+        raise ModelError("distill.teacher", found, error.expected) from error
+
+
+def _by_rows(outputs: Tensors) -> Tensors:
+    return {name: output.reshape(len(output), -1) for name, output in outputs.items()}

@@ -21,7 +21,7 @@ from qtool.commands.scoring import judging_columns, quantile_levels
 from qtool.config.experiment import Experiment
 from qtool.config.load import load
 from qtool.config.model import TorchModel
-from qtool.data.batch import Batch, join, labels_of
+from qtool.data.batch import Batch, join
 from qtool.data.dataset import Dataset
 from qtool.data.fitting import fit
 from qtool.data.source import open_source
@@ -46,11 +46,10 @@ def main() -> None:
     evaluation = _rows(data, "evaluation", judging_columns(experiment))
     metrics = metrics_of(experiment.task, section, quantile_levels(experiment))
     module = importlib.import_module(f"{PACKAGE}.{_module(experiment)}")
+    labels = np.empty((len(evaluation), 0)) if evaluation.labels is None else evaluation.labels
     for name, found in module.baselines(experiment, training, evaluation):
         predictions = np.asarray(found, np.float32)
-        sample = Sample(
-            evaluation.rows, labels_of(evaluation), predictions, predictions, evaluation.columns
-        )
+        sample = Sample(evaluation.rows, labels, predictions, predictions, evaluation.columns)
         figures = (f"{one.title} {one.build(sample, sample.fp32)(None):.4f}" for one in metrics)
         sys.stdout.write(f"{name}: {', '.join(figures)}\n")
 

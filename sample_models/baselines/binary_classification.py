@@ -32,11 +32,16 @@ def baselines(experiment: Experiment, training: Batch, evaluation: Batch) -> Fou
     yield "boosted trees", trees.predict_proba(all_columns(evaluation))[:, 1]
 
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    one_hot.fit(columns(training, wanted=True))
+    if categorical:
+        one_hot.fit(columns(training, wanted=True))
 
     def indicators(batch: Batch) -> Arrays:
-        coded = one_hot.transform(columns(batch, wanted=True))
-        return np.hstack([coded, columns(batch, wanted=False)])
+        numbers = columns(batch, wanted=False)
+        return (
+            np.hstack([one_hot.transform(columns(batch, wanted=True)), numbers])
+            if categorical
+            else numbers
+        )
 
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     logistic.fit(indicators(training), labels_of(training))

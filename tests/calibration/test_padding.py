@@ -74,6 +74,29 @@ def test_without_a_mask_everything_counts(model, plan):
     assert found[name].histogram.total[0] == LENGTHS.size * STEPS * WIDTH
 
 
+class WordsAsRows(nn.Module):
+    """The words of all rows are the rows of one matrix before a layer mixes their columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.dense = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 4)
+
+    def forward(self, x, mask):
+        found = self.dense(self.norm(x.reshape(-1, WIDTH))).reshape(-1, STEPS, 4)
+        return (found * mask[:, :, None].float()).sum(1)
+
+
+def test_columns_of_words_as_rows_leave_padding_out():
+    model = prepare(export_onnx(WordsAsRows(), padded(0)))
+    section = StaticQuantization(method="static", columns="separate")
+    plan = make_plan(model, "sha", section, TARGETS["x86_amx"])
+    (name,) = [name for name in plan.calibrated if plan.activations[name].axis == 1]
+    found = observed(model, plan, padded(0))[name]
+    np.testing.assert_array_equal(found.histogram.total, [LENGTHS.sum()] * WIDTH)
+    other = observed(model, plan, padded(1000))[name]
+    np.testing.assert_array_equal(found.histogram.high, other.histogram.high)
+
+
 def test_nan_in_padding_is_no_error_but_nan_in_a_step_is(model, plan):
     rows = padded(0)
     rows["x"][1, 0, 3] = np.nan

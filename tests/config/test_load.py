@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,15 @@ def test_paths_start_at_the_file_that_wrote_them(write, tmp_path):
     assert experiment.name == "other"
     assert experiment.model.onnx == tmp_path / "base" / "models/small.onnx"
     assert experiment.data.source == tmp_path / "base" / "rows.parquet"
+
+
+def test_arguments_of_the_user_can_be_copied(write, tmp_path):
+    path = write(
+        MINIMAL.replace("{onnx: models/small.onnx}", "{torch: 'a:b', arguments: {folder: weights}}")
+    )
+    folder = load(path).experiment.model.arguments["folder"]
+    for copied in (copy.deepcopy(folder), pickle.loads(pickle.dumps(folder))):
+        assert (copied, copied.directory) == ("weights", tmp_path)
 
 
 def test_overrides_come_last_and_their_paths_start_here(write):
@@ -149,6 +160,8 @@ def test_a_model_is_onnx_or_torch(write):
     assert "exactly one of 'onnx' and 'torch'" in problems(write(both))
     wrong = MINIMAL.replace("small.onnx", "small.onnx, checkpoint: c.pt")
     assert "it only with 'torch'" in problems(write(wrong))
+    two = "torch: 'a:b', trained: true, checkpoint: c.pt"
+    assert "Remove checkpoint" in problems(write(MINIMAL.replace("onnx: models/small.onnx", two)))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def test_places_devices_and_logs_are_no_settings() -> None:
     assert "here" not in str(here)
     assert section("here", learning_rate=0.5).settings() != here
     assert here["distill"]["weight"] == 0.5
-    assert here["distill"]["teacher"] == {"output": "probability", "output_name": None}
+    known = {"output": "probability", "output_name": None, "inputs": {}}
+    assert here["distill"]["teacher"] == known
 
 
 def test_a_section_without_functions_has_settings() -> None:

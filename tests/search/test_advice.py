@@ -29,6 +29,11 @@ def test_the_rest_of_the_model_keeps_its_time():
     assert "37 dB" in found.reason
 
 
+def test_layers_that_seem_to_save_more_than_the_model_takes_leave_their_own_time():
+    layers = [layer("a", 70, 10, unit=0), layer("b", 70, 15, unit=1)]
+    assert verdict(layers, {1: 100.0}).us == {1: 25.0}
+
+
 def test_no_gain_keeps_fp32():
     found = verdict([layer("a", 40, 41), layer("b", 2, 1.9, unit=1)], {1: 100.0})
     assert found.advice == "keep FP32"

@@ -138,3 +138,75 @@ def test_equal_vectors_are_not_tied():
     vectors = [v for v in model.graph.initializers.values() if len(v.const_value.shape) == 1]
     assert len(vectors) >= 4
     assert all(len(value.uses()) == 1 for value in vectors)
+
+
+class Reader(nn.Module):
+    """Sums what it has read, with a state of as many steps as there were before."""
+
+    def forward(self, steps, **state):
+        read = torch.cat([state["past"], steps], dim=1)
+        return {"sums": read.cumsum(1)[:, -steps.shape[1] :], "present": read}
+
+
+def test_axes_of_any_size_beside_the_rows():
+    example = {"steps": np.ones((1, 5, 3), np.float32), "past": np.zeros((1, 0, 3), np.float32)}
+    any_size = {"steps": {1: "steps"}, "past": {1: "before"}}
+    model = export_onnx(Reader(), example, any_size=any_size)
+    shapes = [str(value.shape) for value in (*model.graph.inputs, *model.graph.outputs)]
+    inputs = ["[batch,steps,3]", "[batch,before,3]"]
+    assert shapes == [*inputs, "[batch,steps,3]", "[batch,before + steps,3]"]
+    session = Session(model, "test")
+    steps = np.random.default_rng(0).standard_normal((4, 7, 3)).astype(np.float32)
+    state = np.zeros((4, 0, 3), np.float32)
+    for size in (1, 2, 4):
+        found = session.run({"steps": steps[:, :size], "past": state})
+        steps, state = steps[:, size:], found["present"]
+    assert state.shape == (4, 7, 3)
+    np.testing.assert_allclose(found["sums"][:, -1], state.sum(axis=1), rtol=1e-5)
+
+
+def test_sizes_are_constants_unless_they_are_named():
+    example = {"steps": np.ones((1, 5, 3), np.float32), "past": np.zeros((1, 2, 3), np.float32)}
+    model = export_onnx(Reader(), example)
+    assert str(model.graph.outputs[1].shape) == "[batch,7,3]"
+
+
+class Towers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return {"left": self.left(x), "right": self.right(x), "sum": self.left(x) + 1}
+
+
+def test_only_outputs_that_are_asked_for_are_exported_with_what_they_need():
+    module, example = Towers(), {"x": np.ones((1, 3), np.float32)}
+    model = export_onnx(module, example, ["sum", "left"])
+    assert [output.name for output in model.graph.outputs] == ["sum", "left"]
+    assert {tuple(v.shape.numpy()) for v in model.graph.initializers.values()} >= {(2, 3), (2,)}
+    assert sum(node.op_type == "Gemm" for node in model.graph) == 1
+    assert not any("right" in name for name in model.graph.initializers)
+    x = torch.randn(5, 3)
+    outputs = TorchGraph(model)({"x": x})
+    torch.testing.assert_close(outputs["sum"], module(x)["sum"])
+    with pytest.raises(ModelError, match=r"forward returns left, right, sum, and not middle"):
+        export_onnx(module, example, ["middle"])
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 3)
+
+    def forward(self, x):
+        return {"embedding": self.table(x).relu(), "relu": self.table(x) + 1}
+
+
+def test_an_output_may_have_the_name_that_torch_gives_to_a_value():
+    module, example = Named(), {"x": np.ones((1, 2), np.int64)}
+    model = export_onnx(module, example)
+    assert [output.name for output in model.graph.outputs] == ["embedding", "relu"]
+    found = Session(model_bytes(model), "the model").run(example, ["embedding", "relu"])
+    for name, tensor in module(torch.from_numpy(example["x"])).items():
+        np.testing.assert_allclose(found[name], tensor.detach().numpy())

@@ -2,7 +2,7 @@
 
 **What a row is.** One client of a bank and the last call to them in a campaign, in the columns of
 the UCI set "Bank Marketing" with the economic indicators (Moro, Cortez and Rita 2014,
-doi:10.24432/C5K306) as ``sample_models/prepare.py bank`` brings them: ``duration`` is not there,
+doi:10.24432/C5K306) as ``sample_models.prepare bank`` brings them: ``duration`` is not there,
 for it is known only after the call and tells its end; ``pdays`` is 0 for clients who were never
 called before, which ``contacted`` says; ``age_group`` is for fairness. The indicators are those of
 Portugal and the euro area from May 2008 to November 2010, rounded. No row is a copy of one in the

@@ -2,7 +2,7 @@
 
 **What a row is.** One machine on one day: ``history`` holds the amounts of the last 112 days,
 ``future`` those of the next 56, the horizon of the NN5 competition (Crone 2008), whose series were
-the model; ``year_sin`` and ``year_cos`` place the day in the year. ``sample_models/prepare.py
+the model; ``year_sin`` and ``year_cos`` place the day in the year. ``sample_models.prepare
 cash_flow`` makes the same columns of the NN5 file. Rows are in the order of time, all ``MACHINES``
 of a day after each other, ``STRIDE`` days apart. No value is one of NN5.
 

@@ -3,7 +3,7 @@
 **What a row is.** A passage or a question of one document, as the numbers of its words in
 ``tokens``, each once and in the order of the text, behind ``PASSAGE`` or ``QUESTION``; the most
 frequent word is ``FIRST_WORD``. ``passage`` is equal for a passage and the questions that it
-answers. ``sample_models/prepare.py retrieval`` makes the same columns of TAT-QA (Zhu et al.
+answers. ``sample_models.prepare retrieval`` makes the same columns of TAT-QA (Zhu et al.
 2021, "TAT-QA: A Question Answering Benchmark on a Hybrid of Tabular and Textual Content in
 Finance", ACL), whose sizes were the model.
 

@@ -1,0 +1,1 @@
+"""Structured pruning: narrower layers with the same inputs and outputs of the graph."""

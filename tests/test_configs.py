@@ -11,43 +11,25 @@ from qtool.config.load import load
 from qtool.config.model import TorchModel
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-SMALL = ("data.source.rows=3000", "evaluation.latency={blocks: 5, block_ms: 0.2}")
-SMALL_MODELS = {
-    "sample_models.order_book:build": ("channels=4", "branches=4", "hidden=8"),
-    "sample_models.tree_search:build": ("width=16", "blocks=1"),
-    "sample_models.language_model:build": (),
-    "sample_models.reconciliation:build": ("width=16", "hidden=[16, 16]"),
-    "sample_models.structural:build": ("hidden=4",),
-    "sample_models.cash_flow:build": ("channels=8", "layers=2"),
-    "sample_models.cash_flow_gru:build": ("width=16",),
-    "sample_models.cash_flow_nbeats:build": ("width=16", "blocks=2"),
-    "sample_models.credit_transformer:build": ("width=16", "layers=2", "heads=2"),
-    "sample_models.invoice:build": ("width=16", "layers=1"),
-    "sample_models.personalisation:build": ("width=16", "hidden=[16, 16]"),
-    "sample_models.regimes:build": ("channels=8", "layers=2"),
-    "sample_models.retrieval:build": ("width=16", "layers=1", "embedding=32"),
-    "sample_models.triage:build": ("width=16", "layers=1", "heads=2", "hidden=32"),
-}
-"""Arguments of the models that have no ``hidden`` layers."""
+SMALL = (
+    "data.source.rows=1500",
+    "evaluation.latency={blocks: 5, block_ms: 0.2}",
+    "evaluation.resampling.resamples=100",
+    "evaluation.gates=null",  # they are for the real size
+    "target.batch_sizes=[8]",
+)
 SMALL_SYSTEMS = {
-    "sample_models.order_book:build": ("data.source.rows=300", "quantization.seconds=3"),
-    "sample_models.tree_search:build": (
-        "quantization.seconds=3",
-        "evaluation.system.rows=40",
-        "evaluation.system.arguments={simulations: 8, leaves: 4}",
+    "cash_flow": ("model.arguments={channels: 8, layers: 2}",),
+    "cash_flow_gru": ("model.arguments.width=16",),
+    "cash_flow_nbeats": ("model.arguments={width: 16, blocks: 2}",),
+    "credit_transformer": ("model.arguments={width: 16, layers: 2, heads: 2}",),
+    "invoice": (
+        "data.source.rows=150",
+        "data.inputs={tokens: {length: 32}, boxes: {length: 32}}",
+        "model.arguments={width: 16, layers: 1}",
     ),
-    "sample_models.reconciliation:build": ("quantization.rows=500", "quantization.samples=512"),
-    "sample_models.invoice:build": (
+    "language_model": (
         "data.source.rows=200",
-        "data.inputs.tokens.length=32",
-        "data.inputs.boxes.length=32",
-        "quantization.seconds=3",
-    ),
-    "sample_models.personalisation:build": ("quantization.seconds=3",),
-    "sample_models.segmentation:build": ("quantization.seconds=3",),
-    "sample_models.triage:build": ("quantization.seconds=3",),
-    "sample_models.language_model:build": (
-        "data.source.rows=300",
         *(
             f"data.inputs.past_{what}_{layer}={'null' if layer else '{shape: [2, past, 8]}'}"
             for what in ("key", "value")
@@ -56,21 +38,32 @@ SMALL_SYSTEMS = {
         "training.warmup_steps=0",
         "evaluation.system.arguments={prompt: 8, length: 8, prompts: 2}",
     ),
+    "order_book": ("data.source.rows=300", "model.arguments={channels: 4, branches: 4, hidden: 8}"),
+    "personalisation": ("model.arguments={width: 16, hidden: [16, 16]}",),
+    "reconciliation": ("model.arguments={width: 16, hidden: [16, 16]}",),
+    "regimes": ("model.arguments={channels: 8, layers: 2}",),
+    "retrieval": ("model.arguments={width: 16, layers: 1, embedding: 32}",),
+    "structural": ("model.arguments.hidden=4",),
+    "tree_search": (
+        "model.arguments={width: 16, blocks: 1}",
+        "evaluation.system={rows: 40, arguments: {simulations: 8, leaves: 4}}",
+    ),
+    "triage": ("model.arguments={width: 16, layers: 1, heads: 2, hidden: 32}",),
 }
-"""What else is smaller, by model."""
+"""What else is smaller, by sample model; of those with ``hidden`` layers these are."""
 
 
 def overrides(experiment):
-    """Fewer rows, epochs and neurons; gates are for the real size."""
+    """Fewer rows, epochs and neurons."""
     yield from SMALL
-    yield "evaluation.gates=null"
     if isinstance(experiment.model, TorchModel):
-        for argument in SMALL_MODELS.get(experiment.model.torch, ("hidden=[16, 16]",)):
-            yield f"model.arguments.{argument}"
-        yield from SMALL_SYSTEMS.get(experiment.model.torch, ())
+        system = experiment.model.torch.partition(":")[0].rpartition(".")[2]
+        yield from SMALL_SYSTEMS.get(system, ("model.arguments.hidden=[16, 16]",))
         yield "training.epochs=1"
     if experiment.train_qat is not None:
         yield "train_qat.epochs=1"
+    if experiment.quantization.method == "auto":
+        yield "quantization.seconds=1"
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)

@@ -16,8 +16,8 @@ Statistics, in brackets those of Online Retail (``tests/data/test_shop_customers
 claims): at the median 4 orders (4) of 320 pounds (310), 28 days apart (34), the last one 27 days
 ago (23); in the next 90 days 33 % order nothing (21 %), and all on average for 1,850 pounds
 (1,500). Boosted trees that know the segments of other customers find those of new ones with an
-adjusted Rand index of 0.80; k-means on all columns with 0.43, on recency, frequency and monetary
-value with 0.08.
+adjusted Rand index of 0.8; k-means on all columns with 0.5, on recency, frequency and monetary
+value with 0.1.
 """
 
 from __future__ import annotations

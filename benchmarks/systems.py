@@ -77,7 +77,12 @@ SYSTEMS = (
     System("fraud_claims", "fraud_claims", ("vehicle_insurance_fraud/*.parquet",)),
     System("credit_static", files=("taiwan_credit_default/*.parquet",)),
     System("credit_transformer", files=("taiwan_credit_default/*.parquet",)),
-    System("credit_bankruptcy", "credit_bankruptcy", ("polish_bankruptcy/5year.parquet",)),
+    System(
+        "credit_bankruptcy",
+        "credit_bankruptcy",
+        ("polish_bankruptcy/5year.parquet",),
+        {"training": {"epochs": 20}},
+    ),
     System("order_book_auto", "order_book", ("bitstamp_btcusd_lob/depth.parquet",)),
     System("cash_flow_static", "cash_flow", NN5),
     System("cash_flow_gru", "cash_flow", NN5),

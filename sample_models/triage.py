@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-GAIN = 10.0
+GAIN = 30.0
 """Of the wide part: its weights need larger steps than those of the Transformer."""
 
 

@@ -23,13 +23,14 @@ SMALL_SYSTEMS = {
     "cash_flow_gru": ("model.arguments.width=16",),
     "cash_flow_nbeats": ("model.arguments={width: 16, blocks: 2}",),
     "credit_transformer": ("model.arguments={width: 16, layers: 2, heads: 2}",),
+    "fraud": ("data.source.rows=3000", "model.arguments.hidden=[16, 16]"),  # few are frauds
     "invoice": (
         "data.source.rows=150",
         "data.inputs={tokens: {length: 32}, boxes: {length: 32}}",
         "model.arguments={width: 16, layers: 1}",
     ),
     "language_model": (
-        "data.source.rows=200",
+        "data.source.rows=300",
         *(
             f"data.inputs.past_{what}_{layer}={'null' if layer else '{shape: [2, past, 8]}'}"
             for what in ("key", "value")
@@ -38,17 +39,21 @@ SMALL_SYSTEMS = {
         "training.warmup_steps=0",
         "evaluation.system.arguments={prompt: 8, length: 8, prompts: 2}",
     ),
-    "order_book": ("data.source.rows=300", "model.arguments={channels: 4, branches: 4, hidden: 8}"),
+    "order_book": ("data.source.rows=150", "model.arguments={channels: 4, branches: 4, hidden: 8}"),
     "personalisation": ("model.arguments={width: 16, hidden: [16, 16]}",),
     "reconciliation": ("model.arguments={width: 16, hidden: [16, 16]}",),
     "regimes": ("model.arguments={channels: 8, layers: 2}",),
     "retrieval": ("model.arguments={width: 16, layers: 1, embedding: 32}",),
     "structural": ("model.arguments.hidden=4",),
     "tree_search": (
+        "data.source.rows=3000",
         "model.arguments={width: 16, blocks: 1}",
         "evaluation.system={rows: 40, arguments: {simulations: 8, leaves: 4}}",
     ),
-    "triage": ("model.arguments={width: 16, layers: 1, heads: 2, hidden: 32}",),
+    "triage": (
+        "model.arguments={width: 16, layers: 1, heads: 2, hidden: 32}",
+        "training.warmup_steps=0",
+    ),
 }
 """What else is smaller, by sample model; of those with ``hidden`` layers these are."""
 

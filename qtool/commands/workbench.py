@@ -62,9 +62,9 @@ from qtool.runtime.sessions import Arrays, Session
 from qtool.search.trial import Candidate, Trial
 from qtool.tuning.apply import rewritten, tuned
 
-LATE = ("equal_codes", "monotonicity", "reason_overlap", "robustness_drop")
+LATE = ("equal_codes", "monotonicity", "p99_ms", "reason_overlap", "robustness_drop")
 """Gates on what takes longest to measure, beside those on the user's system: judged of the answer
-only, by ``evaluate``."""
+only, by ``evaluate``. The 20 rounds of a trial have too few calls for a percentile."""
 IMPACT = {"adverse_impact", "adverse_impact_drop"}
 ROUNDS, KEPT_CALLS = 20, 2000
 """Interleaved rounds of a comparison of candidates, and calls that a trial keeps of them."""

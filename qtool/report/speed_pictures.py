@@ -78,8 +78,10 @@ def pareto(evaluation: Evaluation, metric: MetricChange) -> str:
     drawn = figure(HALF, 3.6)
     axes = drawn.subplots()
     ends = (metric.fp32 + metric.low, metric.fp32 + metric.high)
-    shown = [value for value in (metric.fp32, metric.int8, *ends) if not math.isnan(value)]
+    # Where a metric is not defined on some draws an end is infinite.
+    shown = [value for value in (metric.fp32, metric.int8, *ends) if math.isfinite(value)]
     room = 0.35 * (max(shown) - min(shown)) or 0.01 * abs(metric.fp32) or 1e-6
+    low, high = min(shown) - room, max(shown) + room
     for place, (result, name) in enumerate(zip(results, names_of(results), strict=True)):
         fp32, int8 = (
             float(np.median(calls)) / result.batch_size
@@ -93,7 +95,7 @@ def pareto(evaluation: Evaluation, metric: MetricChange) -> str:
             arrowprops={"arrowstyle": "->", "color": COLORS["float"], "shrinkA": 5, "shrinkB": 5},
         )
         if not math.isnan(ends[0]):
-            axes.vlines(int8, *ends, color=COLORS["int8"], lw=1.4)
+            axes.vlines(int8, max(ends[0], low), min(ends[1], high), color=COLORS["int8"], lw=1.4)
         axes.plot(
             fp32, metric.fp32, "o", ms=8, color=COLORS["fp32"], label="FP32" if first else None
         )
@@ -113,7 +115,7 @@ def pareto(evaluation: Evaluation, metric: MetricChange) -> str:
     axes.margins(x=0.15)
     axes.xaxis.set_major_formatter(tick_text(lambda us: f"{us:,g}"))
     axes.xaxis.set_minor_formatter(tick_text(_minor_microseconds))
-    axes.set_ylim(min(shown) - room, max(shown) + room)
+    axes.set_ylim(low, high)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.locator_params(axis="y", nbins=6)
     style(axes, "Microseconds per row, median, logarithmic", metric.title)

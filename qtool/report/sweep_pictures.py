@@ -43,7 +43,7 @@ def changes(found: Sequence[tuple[str, MetricChange, float]]) -> str:
     for place, (_, metric, limit) in enumerate(found):
         change = worsening(metric)
         if not math.isnan(change.low):
-            ends = change.low / limit, change.high / limit
+            ends = max(change.low / limit, -FARTHEST), min(change.high / limit, FARTHEST)
             axes.hlines(place, *ends, color=COLORS["int8"], lw=2.2)
         axes.plot(change.value / limit, place, "o", ms=5, color=COLORS["int8"])
         beside(axes, place, metric.title)

@@ -39,7 +39,7 @@ SMALL_SYSTEMS = {
         "training.warmup_steps=0",
         "evaluation.system.arguments={prompt: 8, length: 8, prompts: 2}",
     ),
-    "order_book": ("data.source.rows=150", "model.arguments={channels: 4, branches: 4, hidden: 8}"),
+    "order_book": ("data.source.rows=250", "model.arguments={channels: 4, branches: 4, hidden: 8}"),
     "personalisation": ("model.arguments={width: 16, hidden: [16, 16]}",),
     "reconciliation": ("model.arguments={width: 16, hidden: [16, 16]}",),
     "regimes": ("model.arguments={channels: 8, layers: 2}",),

@@ -83,7 +83,12 @@ SYSTEMS = (
         ("polish_bankruptcy/5year.parquet",),
         {"training": {"epochs": 20}},
     ),
-    System("order_book_auto", "order_book", ("bitstamp_btcusd_lob/depth.parquet",)),
+    System(
+        "order_book_auto",
+        "order_book",
+        ("bitstamp_btcusd_lob/depth.parquet",),
+        {"evaluation": {"gates": {"net_pnl_change": 0.03}}},  # 884 windows decide no less
+    ),
     System("cash_flow_static", "cash_flow", NN5),
     System("cash_flow_gru", "cash_flow", NN5),
     System("cash_flow_nbeats", "cash_flow", NN5),
@@ -96,7 +101,12 @@ SYSTEMS = (
     System("scenario_auto", "scenario", ("fred_md_qd/fred_md.parquet",)),
     System("segmentation_auto", "segmentation", RETAIL),
     System("personalisation_auto", "personalisation", RETAIL),
-    System("invoice_auto", "invoice", ("sroie_receipts_text/*.parquet",)),
+    System(
+        "invoice_auto",
+        "invoice",
+        ("sroie_receipts_text/*.parquet",),
+        {"evaluation": {"gates": {"fields_right_change": 0.02}}},  # 185 receipts decide no less
+    ),
     System("reconciliation_auto", "reconciliation", RETAIL),
     System(
         "triage_auto",

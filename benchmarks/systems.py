@@ -27,6 +27,7 @@ from harness import PROJECT, Row, arguments, report
 from qtool.commands.compare import read_evaluation
 from qtool.commands.doctor import diagnose
 from qtool.commands.sweep import RECORD
+from qtool.config.load import load
 from qtool.report.markdown import table_lines
 from qtool.report.sweep import Swept, main_change, methods, sweep_chapters, sweep_tables
 from qtool.report.tables import Table
@@ -181,6 +182,7 @@ def _config(system: System, data: Path | None, runs: Path) -> Path:
 def _swept(configs: Sequence[Path], overrides: Sequence[str], runs: Path) -> list[Swept]:
     settings = (word for text in overrides for word in ("--set", text))
     _python("qtool", "sweep", *map(str, configs), "-o", str(runs), *settings)
+    names = [load(config).experiment.name for config in configs]
     record = json.loads((runs / RECORD).read_text(encoding="utf-8"))["runs"]
     return [
         Swept(
@@ -191,7 +193,7 @@ def _swept(configs: Sequence[Path], overrides: Sequence[str], runs: Path) -> lis
             found["code"],
             found["error"],
         )
-        for name, found in record.items()
+        for name, found in ((name, record[name]) for name in names)
     ]
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from qtool.commands.compare import EVALUATE, read_evaluation
 from qtool.commands.doctor import diagnose
@@ -44,17 +45,18 @@ def sweep(
         StaleArtifactError: the record of an earlier sweep is of another version.
     """
     names = _names(configs, overrides)
-    spent = _spent(directory / RECORD)
+    earlier = _earlier(directory / RECORD)
     directory.mkdir(parents=True, exist_ok=True)
     found: dict[str, Swept] = {}
     for number, (name, config) in enumerate(names.items(), start=1):
         tell(f"{name}: {number} of {len(names)}")
-        found[name] = _run(name, config, overrides, directory / name, spent.get(name, 0.0))
+        spent = earlier[name]["seconds"] if name in earlier else 0.0
+        found[name] = _run(name, config, overrides, directory / name, spent)
         tell(f"{name}: {found[name].outcome}, {found[name].seconds:.0f} s")
         runs, machine = tuple(found.values()), diagnose()
         write_text(directory / PAGE, to_sweep_html(runs))
         write_text(directory / MARKDOWN, to_sweep_markdown(runs))
-        write_text(directory / RECORD, to_sweep_json(runs, machine))
+        write_text(directory / RECORD, to_sweep_json(runs, machine, earlier))
     return tuple(found.values())
 
 
@@ -72,13 +74,13 @@ def _names(configs: Sequence[Path], overrides: Sequence[str]) -> dict[str, Path]
     return found
 
 
-def _spent(record: Path) -> dict[str, float]:
-    """Returns the seconds that each config took before, of the sweep that is gone on with."""
+def _earlier(record: Path) -> dict[str, dict[str, Any]]:
+    """Returns the runs of the sweeps of this directory before, by name."""
     if not record.is_file():
         return {}
     with reading("the record of a sweep", str(record)):
-        runs = json.loads(record.read_text(encoding="utf-8"))["runs"]
-        return {name: float(run["seconds"]) for name, run in runs.items()}
+        runs: dict[str, dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["runs"]
+        return {name: {**run, "seconds": float(run["seconds"])} for name, run in runs.items()}
 
 
 def _run(name: str, config: Path, overrides: Sequence[str], directory: Path, spent: float) -> Swept:

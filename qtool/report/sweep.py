@@ -167,12 +167,15 @@ def to_sweep_markdown(runs: Sequence[Swept]) -> str:
     return "\n".join(line for table in sweep_tables(runs) for line in table_lines(table))
 
 
-def to_sweep_json(runs: Sequence[Swept], machine: Mapping[str, Any]) -> str:
+def to_sweep_json(
+    runs: Sequence[Swept], machine: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> str:
     """Returns what the runs ended with, and the whole result of each.
 
     Args:
         runs: of the sweep.
         machine: what it was measured on.
+        earlier: runs of the document that it replaces; those not run again stay.
     """
     found = {
         run.name: {
@@ -184,7 +187,7 @@ def to_sweep_json(runs: Sequence[Swept], machine: Mapping[str, Any]) -> str:
         }
         for run in runs
     }
-    document = {"machine": dict(machine), "runs": found}
+    document = {"machine": dict(machine), "runs": {**earlier, **found}}
     return f"{json.dumps(document, indent=1, ensure_ascii=False)}\n"
 
 

@@ -31,7 +31,7 @@ class Net(nn.Module):
 """
 CONFIG = """\
 name: student
-model: {torch: 'networks:build'}
+model: {torch: 'student_networks:build'}
 data:
   source: rows.parquet
   label: bad
@@ -58,7 +58,7 @@ def boosted(columns, labels):
 def project(tmp_path_factory):
     """Rows whose label is noisy, and teachers that have seen many more of them."""
     folder = tmp_path_factory.mktemp("student")
-    (folder / "networks.py").write_text(NETWORK)
+    (folder / "student_networks.py").write_text(NETWORK)
     (folder / "config.yaml").write_text(CONFIG)
     generator = np.random.default_rng(0)
 

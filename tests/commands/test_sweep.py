@@ -66,6 +66,11 @@ def test_two_configs_of_one_name_are_refused_before_any_work(folder, tmp_path):
 
 def test_settings_are_those_of_all(folder, tmp_path):
     settings = ("--set", "evaluation.gates=null", "--quiet")
+    (tmp_path / "all").mkdir()
+    before = {"machine": {}, "runs": {"other": {"config": "other.yaml", "seconds": 7}}}
+    (tmp_path / "all" / "sweep.json").write_text(json.dumps(before))
     done = succeeded("sweep", folder / "static.yaml", *settings, "-o", tmp_path / "all")
     assert done.err == ""
     assert "no gates" in done.out
+    runs = json.loads((tmp_path / "all" / "sweep.json").read_text())["runs"]
+    assert runs["other"]["seconds"] == 7  # what an interrupted sweep has not come to yet

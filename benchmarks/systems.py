@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,14 +131,13 @@ SYSTEMS = (
 def main() -> None:
     """Runs everything that is asked for, and writes the page."""
     given = _arguments()
-    started = time.monotonic()
     chosen = [one for one in SYSTEMS if any(word in one.config for word in given.only or [""])]
     data = None if given.quick else given.data
     configs = [_config(system, data, given.runs) for system in chosen]
     runs = _swept(configs, QUICK if given.quick else (), given.runs)
     if not given.quick and not given.only:
         baselines = {run.name: _baselines(run, given.runs) for run in runs if run.evaluation}
-        minutes = (time.monotonic() - started) / 60
+        minutes = sum(run.seconds for run in runs) / 60
         _write_page(runs, baselines, real=given.data is not None, minutes=minutes)
     report([row for run in runs for row in _rows(run)], given.json)
 
@@ -252,7 +250,7 @@ def _write_page(
         "# Results",
         "",
         f"Every sample system, trained and judged on {public}its generator. Written by "
-        f"`{command}`, never by hand; the last run took {minutes:.0f} minutes.",
+        f"`{command}`, never by hand; all runs together took {minutes:.0f} minutes.",
         "[sample_models/README.md](../sample_models/README.md) says what each system is, and which "
         "data it reads; [evaluation](evaluation.md) how the figures are made.",
         "",

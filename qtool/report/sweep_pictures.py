@@ -26,8 +26,8 @@ ROW = 0.24
 """Inches per line of a picture."""
 FARTHEST = 3.0
 """Limits from 0 that are shown: one wide interval would hide all others."""
-TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8)
-BATCH_COLORS = ("fp32", "int8", "static", "flip", "storage")
+TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 20)
+BATCH_COLORS = ("fp32", "int8", "static", "flip", "storage", "dynamic", "float", "ink")
 
 
 def changes(found: Sequence[tuple[str, MetricChange, float]]) -> str:
